@@ -1,0 +1,75 @@
+// A model in memory: its description, its dense weights, and the host store of its experts. Everything is read from the
+// file once, at construction, so that nothing that happens to the file later can disturb a run.
+// Immutable after construction; all functions may be called from any thread.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <filesystem>
+#include <memory>
+#include <mutex>
+#include <optional>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "engine/ids.h"
+#include "engine/model/gguf_reader.h"
+#include "engine/model/model_description.h"
+#include "engine/model/tokenizer.h"
+#include "engine/model/weight_matrix.h"
+
+namespace expertscope {
+
+// Weights outside the routed experts of one layer.
+struct LayerWeights {
+  std::vector<float> attention_norm, expert_norm;  // [width]
+  WeightMatrix q, k, v, output;                    // [q_width | kv_width | kv_width | width][…]
+  WeightMatrix router;                             // [experts][width]
+};
+
+class Model {
+ public:
+  explicit Model(const std::filesystem::path& path);  // throws InputError
+
+  const ModelDescription& description() const { return description_; }
+  const std::filesystem::path& path() const { return reader_->path(); }
+  const GgufReader& file() const { return *reader_; }
+
+  // The tokenizer in the file's metadata. A file without one that we can use still runs on token ids: tokenizer()
+  // throws an InputError that says why, has_tokenizer() is false.
+  bool has_tokenizer() const { return tokenizer_.has_value(); }
+  const Tokenizer& tokenizer() const;
+
+  // One expert at native precision, gate, up and down, laid out as blob_layout says. Valid as long as the model.
+  std::span<const std::byte> expert_blob(ExpertId) const;
+  const ExpertBlobLayout& blob_layout(int layer) const { return description_.expert_blob[static_cast<std::size_t>(layer)]; }
+
+  std::int64_t expert_bytes() const { return expert_bytes_; }  // all routed experts
+  std::int64_t dense_bytes() const { return dense_bytes_; }    // everything else
+  std::int64_t total_bytes() const { return expert_bytes_ + dense_bytes_; }
+
+  // SHA-256 of the file in hexadecimal, computed on the first call (about 0.2 s for 50 MB) and kept. Throws RunError when
+  // the file changed since it was loaded.
+  const std::string& file_sha256() const;
+
+  const WeightMatrix& embedding() const { return embedding_; }                                  // [vocab][width]
+  const WeightMatrix& head() const { return description_.tied_output ? embedding_ : output_; }  // [vocab][width]
+  const std::vector<float>& output_norm() const { return output_norm_; }                        // [width]
+  const LayerWeights& layer(int layer) const { return layers_[static_cast<std::size_t>(layer)]; }
+
+ private:
+  std::unique_ptr<GgufReader> reader_;
+  ModelDescription description_;
+  std::optional<Tokenizer> tokenizer_;
+  std::string no_tokenizer_;  // why there is none
+  WeightMatrix embedding_, output_;
+  std::vector<float> output_norm_;
+  std::vector<LayerWeights> layers_;
+  std::vector<std::vector<AlignedBytes>> experts_;  // [layer][expert]
+  std::int64_t expert_bytes_ = 0, dense_bytes_ = 0;
+  mutable std::once_flag sha256_once_;
+  mutable std::string sha256_;
+};
+
+}  // namespace expertscope

@@ -1,0 +1,61 @@
+// A small pool for the many short parallel loops of a forward pass. Workers spin for some tens of microseconds between
+// loops and then sleep. Loops may be started from one thread at a time; that thread works along.
+#pragma once
+
+#include <atomic>
+#include <condition_variable>
+#include <cstdint>
+#include <memory>
+#include <mutex>
+#include <thread>
+#include <type_traits>
+#include <vector>
+
+namespace expertscope {
+
+class ThreadPool {
+ public:
+  explicit ThreadPool(int threads);  // in all, the caller included; at least 1
+  ~ThreadPool();
+  ThreadPool(const ThreadPool&) = delete;
+  ThreadPool& operator=(const ThreadPool&) = delete;
+
+  int threads() const { return static_cast<int>(workers_.size()) + 1; }
+
+  // Calls body(item, thread) for every item in [0, items), in any order and on any thread; `thread` in [0, threads()) is
+  // held by one call at a time. Returns when all calls have returned. The body must not throw and must not start loops.
+  template <typename Body>
+  void parallel_for(int items, Body&& body) {
+    using Plain = std::remove_reference_t<Body>;
+    if (items <= 1 || workers_.empty()) {
+      for (int item = 0; item < items; ++item) body(item, 0);
+      return;
+    }
+    run(items, [](void* context, int item, int thread) { (*static_cast<Plain*>(context))(item, thread); },
+        const_cast<void*>(static_cast<const void*>(std::addressof(body))));
+  }
+
+ private:
+  using Call = void (*)(void* context, int item, int thread);
+  struct alignas(64) Shared {
+    std::atomic<std::uint64_t> ticket{0};  // loop number in the high half, next item in the low half
+    std::atomic<Call> call{nullptr};
+    std::atomic<void*> context{nullptr};
+    std::atomic<std::uint32_t> items{0};
+    alignas(64) std::atomic<std::uint32_t> done{0};
+    alignas(64) std::atomic<int> sleepers{0};
+    std::atomic<bool> stop{false};
+  };
+
+  void run(int items, Call call, void* context);
+  void work(int thread);
+  std::uint64_t await_loop(std::uint32_t last_loop);
+  bool take_items(std::uint32_t loop, int thread);
+
+  Shared shared_;
+  std::mutex mutex_;
+  std::condition_variable wake_;
+  std::vector<std::thread> workers_;
+};
+
+}  // namespace expertscope

@@ -1,0 +1,70 @@
+// A matrix of weights as the kernels read it: the values, or for quantised types a plane of quants and a plane of scales.
+//
+// Why planes and not the file's blocks: a Q8_0 block is 34 bytes, so in the file's order nearly no block is aligned, a
+// GPU cannot load it in 16-byte words, and the CPU has to fetch and widen each scale on its own. See kernels.cpp for
+// what was measured. The bytes are the same in number, only their order differs.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <cstdlib>
+#include <memory>
+#include <span>
+
+#include "engine/model/tensor_type.h"
+
+namespace expertscope {
+
+// Bytes on a 64-byte boundary, not initialised: pages that nobody writes cost nothing. Throws std::bad_alloc.
+class AlignedBytes {
+ public:
+  AlignedBytes() = default;
+  explicit AlignedBytes(std::int64_t bytes);
+  std::byte* data() { return bytes_.get(); }
+  const std::byte* data() const { return bytes_.get(); }
+  std::int64_t size() const { return size_; }
+  std::span<std::byte> span() { return {bytes_.get(), static_cast<std::size_t>(size_)}; }
+  std::span<const std::byte> span() const { return {bytes_.get(), static_cast<std::size_t>(size_)}; }
+
+ private:
+  struct Free {
+    void operator()(std::byte* p) const { std::free(p); }
+  };
+  std::unique_ptr<std::byte[], Free> bytes_;
+  std::int64_t size_ = 0;
+};
+
+// Row-major, rows × cols; y = W x takes x[cols] to y[rows]. Does not own its bytes.
+struct WeightView {
+  TensorType type = TensorType::f32;
+  int rows = 0, cols = 0;  // cols is a multiple of 8, and of 32 for quantised types
+  const std::byte* quants = nullptr;  // the values themselves when the type is not quantised
+  const std::byte* scales = nullptr;  // float16, cols / 32 per row; null when the type is not quantised
+};
+
+// Bytes of the two planes of `values` weights.
+constexpr std::int64_t quants_bytes(TensorType type, std::int64_t values) {
+  return is_quantised(type) ? tensor_bytes(type, values) - values / kQuantBlock * 2 : tensor_bytes(type, values);
+}
+constexpr std::int64_t scales_bytes(TensorType type, std::int64_t values) {
+  return is_quantised(type) ? values / kQuantBlock * 2 : 0;
+}
+
+// Splits blocks in the file's order into planes. `file` holds tensor_bytes(type, values), the planes what the functions
+// above say; `scales` is not touched when the type has none.
+void split_into_planes(TensorType type, std::int64_t values, const std::byte* file, std::byte* quants, std::byte* scales);
+
+// A matrix that owns its planes.
+class WeightMatrix {
+ public:
+  WeightMatrix() = default;
+  WeightMatrix(TensorType type, int rows, int cols, std::span<const std::byte> file_bytes);
+  const WeightView& view() const { return view_; }
+  std::int64_t bytes() const { return storage_.size(); }
+
+ private:
+  AlignedBytes storage_;
+  WeightView view_;
+};
+
+}  // namespace expertscope
