@@ -8,7 +8,9 @@
 #include <array>
 #include <cstdint>
 #include <string>
+#include <string_view>
 #include <type_traits>
+#include <utility>
 #include <vector>
 
 #include "engine/ids.h"
@@ -174,6 +176,19 @@ struct MarkRecord {
   std::string text;
 };
 
+// The best logits of a prompt's last position, best first: what --record-logits asks for.
+struct LogitsRecord {
+  std::uint32_t prompt = 0;
+  std::vector<std::pair<std::int32_t, float>> best;  // token id, logit
+};
+
+// What teacher forcing found: one record per scored stretch of a prompt's text; they add up.
+struct QualityRecord {
+  std::uint32_t prompt = 0;
+  double nll_sum = 0;        // negative log likelihood of the scored tokens, nats
+  std::uint64_t tokens = 0;  // scored tokens
+};
+
 enum class Severity : std::uint8_t { info, warning, loss };
 
 // Something was lost, ignored or replaced while the run went on. Same `code` = same counter in health.
@@ -189,13 +204,16 @@ struct RunInfo;  // engine/run_info.h: model, machine, memory; known before the 
 class Observer {
  public:
   virtual ~Observer() = default;
-  virtual void on_start(const RunInfo&) = 0;
+  virtual void on_start(const RunInfo&) = 0;  // before everything else; again when something in it changed (memory peaks)
   virtual void on_event(const Event&) = 0;
   virtual void on_route(const RouteRecord&) = 0;
   virtual void on_epoch(const EpochRecord&) = 0;
   virtual void on_prompt(const PromptRecord&) = 0;
   virtual void on_mark(const MarkRecord&) = 0;
   virtual void on_health(const HealthNote&) = 0;
+  virtual void on_piece(std::int32_t id, std::string_view bytes) = 0;  // text of a token; once per id, before its first TokenRecord
+  virtual void on_logits(const LogitsRecord&) = 0;
+  virtual void on_quality(const QualityRecord&) = 0;
 };
 
 }  // namespace expertscope

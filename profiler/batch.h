@@ -25,6 +25,9 @@ struct Batch {
   std::vector<PromptRecord> prompts;
   std::vector<MarkRecord> marks;
   std::vector<HealthNote> health;
+  std::map<std::int32_t, std::string> pieces;  // token id -> its bytes, which need not be whole UTF-8 characters
+  std::vector<LogitsRecord> logits;
+  std::vector<QualityRecord> quality;
   std::map<std::string, std::string> wall;  // what may differ between two equal runs
   bool ended = false;                       // the run closed the session in order
 
