@@ -1,0 +1,29 @@
+#include "engine/assets.h"
+
+#include <cstdlib>
+#include <string>
+
+#include "engine/error.h"
+
+namespace expertscope {
+
+namespace fs = std::filesystem;
+
+fs::path assets_dir() {
+  if (const char* given = std::getenv("EXPERTSCOPE_ASSETS")) {
+    if (fs::is_directory(given)) return given;
+    throw InputError("EXPERTSCOPE_ASSETS: '" + std::string(given) + "' is not a folder: unset it or give the folder with machines/ and model/");
+  }
+  std::error_code failed;
+  const fs::path program = fs::read_symlink("/proc/self/exe", failed).parent_path();
+  // Installed, then up from build/<preset>/ and its subfolders.
+  for (fs::path up : {program / "../share/expertscope", program / "assets", program / "../assets", program / "../../assets", program / "../../../assets"}) {
+    if (fs::is_directory(up / "machines", failed)) return fs::weakly_canonical(up);
+  }
+#ifdef ES_SOURCE_DIR
+  if (fs::is_directory(fs::path(ES_SOURCE_DIR) / "assets/machines", failed)) return fs::path(ES_SOURCE_DIR) / "assets";
+#endif
+  throw InputError("the assets folder was not found beside " + program.string() + ": set EXPERTSCOPE_ASSETS to it");
+}
+
+}  // namespace expertscope
