@@ -1,0 +1,20 @@
+# es_layer(target folder [EXCLUDE files…] [NAME_SUFFIX _x]): one static library of all C++ sources under a folder of the
+# project. A folder without sources becomes an interface library, so that a partial checkout still configures.
+# Sets <target>_scope to PUBLIC or INTERFACE, the keyword to link its dependencies with.
+function(es_layer target folder)
+  cmake_parse_arguments(arg "" "" "EXCLUDE" ${ARGN})
+  file(GLOB_RECURSE sources CONFIGURE_DEPENDS ${CMAKE_SOURCE_DIR}/${folder}/*.cpp)
+  list(FILTER sources EXCLUDE REGEX "_without_cuda\\.cpp$")
+  foreach(excluded IN LISTS arg_EXCLUDE)
+    list(REMOVE_ITEM sources ${CMAKE_SOURCE_DIR}/${excluded})
+  endforeach()
+  if(sources)
+    add_library(${target} STATIC ${sources})
+    set(scope PUBLIC)
+  else()
+    add_library(${target} INTERFACE)
+    set(scope INTERFACE)
+  endif()
+  target_link_libraries(${target} ${scope} es_options)
+  set(${target}_scope ${scope} PARENT_SCOPE)
+endfunction()
