@@ -11,7 +11,8 @@ function(es_add_imgui target)
   set(implot ${ES_IMGUI_ROOT}/implot)
   add_library(${target} STATIC
     ${imgui}/imgui.cpp ${imgui}/imgui_demo.cpp ${imgui}/imgui_draw.cpp ${imgui}/imgui_tables.cpp ${imgui}/imgui_widgets.cpp
-    ${imgui}/imgui_stacklayout.cpp ${imgui}/backends/imgui_impl_glfw.cpp ${imgui}/backends/imgui_impl_opengl3.cpp
+    ${imgui}/imgui_stacklayout.cpp ${imgui}/misc/cpp/imgui_stdlib.cpp
+    ${imgui}/backends/imgui_impl_glfw.cpp ${imgui}/backends/imgui_impl_opengl3.cpp
     ${implot}/implot.cpp ${implot}/implot_items.cpp ${ARGN})
   target_include_directories(${target} SYSTEM PUBLIC ${imgui} ${imgui}/backends ${imgui}/misc/cpp ${implot} ${ES_IMGUI_ROOT}/imgui_test_engine)
   target_include_directories(${target} PUBLIC ${CMAKE_SOURCE_DIR}/cmake/imgui)
