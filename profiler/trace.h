@@ -7,6 +7,7 @@
 #include <optional>
 #include <span>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "profiler/batch.h"
@@ -23,12 +24,14 @@ struct LaneKey {
 class Trace {
  public:
   void append(const Batch&);
+  void append(Batch&&);  // the same, without a copy when the trace is empty
 
-  // Records in the order they were emitted. Steps, tokens, epochs, prompts and each lane's intervals are in time order.
+  // Records in the order they were emitted. Steps, tokens, epochs and prompts are in time order. A step's record comes
+  // after all its demands: while a run is on, and after a killed one, the last demands may belong to no step yet.
   RunInfo info;
   bool started = false;
   bool ended = false;
-  std::vector<StepRecord> steps;        // steps[i].step == i
+  std::vector<StepRecord> steps;        // by growing step number; steps[i].step == i unless a file's row was skipped: use find_step
   std::vector<WorkRecord> works;
   std::vector<CopyRecord> copies;
   std::vector<DemandRecord> demands;    // grouped by step, then by layer
@@ -39,24 +42,48 @@ class Trace {
   std::vector<MarkRecord> marks;
   std::map<std::string, HealthNote> health;  // by code, counts added up
   std::map<std::string, std::string> wall;
+  std::map<std::int32_t, std::string> pieces;  // text of each token id that occurred
+  std::vector<LogitsRecord> logits;
+  std::vector<QualityRecord> quality;
 
   TimeNs begin_ns() const { return 0; }
-  TimeNs end_ns() const;  // end of the last record
+  TimeNs end_ns() const { return end_ns_; }  // end of the last record
 
-  // Indices into `works` / `copies` by lane, in time order, with a level-of-detail index for zoomed-out drawing.
+  // The intervals of each lane in time order, with sums for zoomed-out drawing.
   const std::map<LaneKey, LaneIndex>& lanes() const { return lanes_; }
 
+  const StepRecord* find_step(std::uint32_t step) const;  // nullptr when there is none
   std::span<const DemandRecord> demands_of(std::uint32_t step) const;
   std::span<const WorkRecord> works_of(std::uint32_t step) const;  // works are emitted step by step
 
   // The step that holds this time, or that is nearest before it. nullptr when there is none.
   const StepRecord* step_at(TimeNs) const;
+  // Index of the first step that starts at or after `t`, or ends after it; steps.size() when there is none.
+  std::size_t first_step_starting_at(TimeNs t) const;
+  std::size_t first_step_ending_after(TimeNs t) const;
+  // The epoch in force at a step; nullptr before the first.
+  const EpochRecord* epoch_of(const StepRecord&) const;
+
+  // Text of a token as bytes; "" when it is unknown. Bytes need not be whole UTF-8 characters.
+  std::string_view piece(std::int32_t id) const;
 
   std::uint64_t revision() const { return revision_; }  // grows with every append: for caches of views
 
  private:
+  struct Group {  // records of one step: [begin, next group's begin)
+    std::uint32_t step;
+    std::uint32_t begin;
+  };
+  template <typename Record>
+  static void index_by_step(const std::vector<Record>&, std::size_t first_new, std::vector<Group>&);
+  template <typename Record>
+  static std::span<const Record> group_of(std::uint32_t step, const std::vector<Record>&, const std::vector<Group>&);
+  void index_new(std::size_t first_work, std::size_t first_copy, std::size_t first_demand);
+  void append_rare(const Batch&);
+
   std::map<LaneKey, LaneIndex> lanes_;
-  std::vector<std::uint32_t> first_demand_, first_work_;  // per step
+  std::vector<Group> demand_groups_, work_groups_;
+  TimeNs end_ns_ = 0;
   std::uint64_t revision_ = 0;
 };
 
