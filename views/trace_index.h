@@ -1,0 +1,46 @@
+// Everything that several views derive from the trace, brought up to date once a frame in O(new records).
+#pragma once
+
+#include <cstdint>
+
+#include "profiler/series.h"
+#include "profiler/trace.h"
+#include "views/expert_index.h"
+#include "views/prefetch_fates.h"
+#include "views/timeline_rows.h"
+
+namespace expertscope {
+
+class TraceIndex {
+ public:
+  // Returns true when this is another session than last time: what was remembered about the old one must go.
+  bool update(const Trace& trace) {
+    const bool other = trace_ != nullptr && (&trace != trace_ || trace.revision() < revision_);
+    if (other) {
+      steps = {};
+      experts = {};
+      fates = {};
+      rows = {};
+    }
+    if (other || trace_ == nullptr || trace.revision() != revision_) {
+      steps.update(trace);
+      experts.update(trace);
+      fates.update(trace);
+      rows.update(trace);
+    }
+    trace_ = &trace;
+    revision_ = trace.revision();
+    return other;
+  }
+
+  StepSummaries steps;
+  ExpertIndex experts;
+  PrefetchFates fates;
+  TimelineRows rows;
+
+ private:
+  const Trace* trace_ = nullptr;
+  std::uint64_t revision_ = 0;
+};
+
+}  // namespace expertscope
