@@ -20,8 +20,8 @@ fs::path assets_dir() {
   for (fs::path up : {program / "../share/expertscope", program / "assets", program / "../assets", program / "../../assets", program / "../../../assets"}) {
     if (fs::is_directory(up / "machines", failed)) return fs::weakly_canonical(up);
   }
-#ifdef ES_SOURCE_DIR
-  if (fs::is_directory(fs::path(ES_SOURCE_DIR) / "assets/machines", failed)) return fs::path(ES_SOURCE_DIR) / "assets";
+#ifdef ES_ASSETS_DIR  // of the source tree it was built from
+  if (fs::is_directory(fs::path(ES_ASSETS_DIR) / "machines", failed)) return ES_ASSETS_DIR;
 #endif
   throw InputError("the assets folder was not found beside " + program.string() + ": set EXPERTSCOPE_ASSETS to it");
 }
