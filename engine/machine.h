@@ -46,7 +46,9 @@ struct LayerRoutes {
 
 struct RouterRequest {
   int layer = 0;
-  int lookahead = 0;           // also the gates of this many coming layers, applied to this layer's input
+  // Gates of this many coming layers, applied to this layer's input: what the policy uses is charged, what is only recorded
+  // is not (the profiler's cost is 0 in modelled time), so a replay that uses fewer gates sees its own costs.
+  int lookahead_used = 0, lookahead_recorded = 0;
   bool start_resident = true;  // start demanded experts that have a usable slot without asking the host
   std::span<const RouteRecord> given;  // replay: the recorded routes of the step's tokens; empty = compute them
 };
@@ -93,7 +95,7 @@ class Machine {
   virtual void raise_copy(Ticket) = 0;    // a demand waits for it: it joins the demand class, its recorded reason stays
   virtual bool cancel_copy(Ticket) = 0;   // false when it has begun: then it completes
   virtual void unpublish(ExpertId) = 0;   // the expert's slot is about to be reused: the device no longer starts from it
-  virtual bool is_done(Ticket) const = 0; // at the host's now
+  virtual bool is_done(Ticket) = 0;        // at the host's now
   virtual TimeNs wait(Ticket) = 0;        // blocks the host; returns when it completed
 
   // --- a step -----------------------------------------------------------------------------------------------------------

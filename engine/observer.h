@@ -49,7 +49,7 @@ struct CopyRecord {
 // One distinct (step, layer, expert) that the router asked for.
 struct DemandRecord {
   TimeNs asked_ns = 0;  // the router's result was there
-  TimeNs ready_ns = 0;  // its result (or the weights it waited for, when it ran on a GPU) was there
+  TimeNs ready_ns = 0;  // its result was there
   std::uint32_t step = 0;
   std::uint16_t layer = 0, expert = 0;
   std::uint16_t picks = 0;  // how many of the step's (token, rank) choices it serves

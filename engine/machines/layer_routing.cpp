@@ -1,0 +1,60 @@
+#include "engine/machines/layer_routing.h"
+
+#include <algorithm>
+#include <cmath>
+#include <numeric>
+
+namespace expertscope {
+
+void store_gate(std::span<const float> probabilities, std::array<GateEntry, kGateEntries>& out) {
+  thread_local std::vector<std::uint16_t> order;
+  order.resize(probabilities.size());
+  std::iota(order.begin(), order.end(), std::uint16_t{0});
+  const auto kept = std::min<std::size_t>(kGateEntries, order.size());
+  std::partial_sort(order.begin(), order.begin() + static_cast<std::ptrdiff_t>(kept), order.end(),
+                    [&](std::uint16_t a, std::uint16_t b) {
+                      return probabilities[a] != probabilities[b] ? probabilities[a] > probabilities[b] : a < b;
+                    });
+  out.fill({});
+  for (std::size_t i = 0; i < kept; ++i) {
+    const float p = std::clamp(probabilities[order[i]], 0.0F, 1.0F);
+    out[i] = {.expert = order[i], .prob_q16 = static_cast<std::uint16_t>(std::lround(p * 65535.0F))};
+  }
+}
+
+std::span<Demand> DemandGroups::group(int layer, int experts, std::span<const RouteRecord> tokens) {
+  count_.assign(static_cast<std::size_t>(experts) + 1, 0);
+  std::size_t picks = 0;
+  for (const RouteRecord& r : tokens) {
+    for (int k = 0; k < r.picks; ++k) ++count_[r.expert[static_cast<std::size_t>(k)] + 1u];
+    picks += r.picks;
+  }
+  std::partial_sum(count_.begin(), count_.end(), count_.begin());
+  cursor_.assign(count_.begin(), count_.end() - 1);
+  rows_.resize(picks);
+  by_expert_.assign(static_cast<std::size_t>(experts), Demand{});
+  for (std::size_t t = 0; t < tokens.size(); ++t) {
+    const RouteRecord& r = tokens[t];
+    for (std::size_t k = 0; k < r.picks; ++k) {
+      const std::uint16_t e = r.expert[k];
+      Demand& d = by_expert_[e];
+      const bool first = cursor_[e] == count_[e];
+      d.rank = static_cast<std::uint16_t>(first ? k : std::min<std::size_t>(d.rank, k));
+      d.weight = first ? r.weight[k] : std::max(d.weight, r.weight[k]);
+      rows_[cursor_[e]++] = {.token = static_cast<std::int32_t>(t), .rank = static_cast<std::int32_t>(k)};
+    }
+  }
+  demands_.clear();
+  for (std::size_t e = 0; e < by_expert_.size(); ++e) {
+    const std::uint32_t rows = count_[e + 1] - count_[e];
+    if (rows == 0) continue;
+    Demand& d = by_expert_[e];
+    d.expert = {.layer = static_cast<std::uint16_t>(layer), .expert = static_cast<std::uint16_t>(e)};
+    d.rows = {rows_.data() + count_[e], rows};
+    demands_.push_back(d);
+  }
+  std::stable_sort(demands_.begin(), demands_.end(), [](const Demand& a, const Demand& b) { return a.rank < b.rank; });
+  return demands_;
+}
+
+}  // namespace expertscope

@@ -1,0 +1,28 @@
+// A layer's routing in the form that is recorded and planned with: one RouteRecord a token, and the distinct experts with
+// the rows they serve. Shared by every machine, so that live and replay group alike.
+#pragma once
+
+#include <span>
+#include <vector>
+
+#include "engine/machine.h"
+#include "engine/model/model_description.h"
+
+namespace expertscope {
+
+// The best entries of a gate's probabilities, best first, ties to the lower expert.
+void store_gate(std::span<const float> probabilities, std::array<GateEntry, kGateEntries>& out);
+
+// Groups a step's picks by expert. Keeps its storage between calls.
+class DemandGroups {
+ public:
+  // Demands by best rank, then expert; their row spans point into this object.
+  std::span<Demand> group(int layer, int experts, std::span<const RouteRecord> tokens);
+
+ private:
+  std::vector<std::uint32_t> count_, cursor_;
+  std::vector<Arithmetic::ExpertRow> rows_;
+  std::vector<Demand> by_expert_, demands_;
+};
+
+}  // namespace expertscope

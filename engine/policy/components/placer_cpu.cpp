@@ -1,0 +1,18 @@
+#include "engine/policy/components/all.h"
+
+namespace expertscope::components {
+namespace {
+
+class Cpu final : public Placer {
+ public:
+  Placement place(const PolicyContext&, const Demand&) const override { return Placement::cpu; }
+};
+
+}  // namespace
+
+ComponentEntry placer_cpu() {
+  return {.decl = {.kind = ComponentKind::placer, .name = "cpu", .help = "Runs a missing expert on the CPU, from host memory.", .parameters = {}},
+          .make = [](const Parameters&) { return std::make_unique<Cpu>(); }};
+}
+
+}  // namespace expertscope::components

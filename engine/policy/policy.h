@@ -1,0 +1,34 @@
+// A policy ready to decide: the nine components of a spec. Rebuilt whenever the spec changes; what is worth remembering
+// across policies lives in PolicyContext::use.
+#pragma once
+
+#include <memory>
+
+#include "engine/policy/component.h"
+
+namespace expertscope {
+
+struct Policy {
+  explicit Policy(const PolicySpec& spec);
+
+  PolicySpec spec;
+  std::unique_ptr<Predictor> predictor;
+  std::unique_ptr<Prefetcher> prefetcher;
+  std::unique_ptr<Evictor> evictor;
+  std::unique_ptr<Allocator> allocator;
+  std::unique_ptr<Placer> placer;
+  std::unique_ptr<Gate> gate;
+  std::unique_ptr<PrecisionChooser> precision;
+  std::unique_ptr<CapacitySplitter> capacity;
+  std::unique_ptr<Scheduler> scheduler;
+
+  // Gates of coming layers that its decisions read.
+  int lookahead() const { return predictor->uses_gates() ? prefetcher->depth() : 0; }
+  bool needs_future() const { return evictor->compares_incoming(); }
+  void sequence_begins();
+};
+
+// InputError when the policy cannot work with so many slots of so many experts ("resident needs cache ratio 1").
+void check_fits(const PolicySpec&, int slots, int all_experts);
+
+}  // namespace expertscope
