@@ -2,7 +2,7 @@
 # Toolkits are looked for where the user says (CMAKE_CUDA_COMPILER, CUDACXX), on the PATH, in the usual place, and in the
 # private environment that `./dev setup --cuda` makes.
 set(ES_CUDA AUTO CACHE STRING "Build the CUDA parts: AUTO, ON or OFF")
-set(ES_HAS_CUDA FALSE)
+set(ES_HAS_CUDA FALSE CACHE INTERNAL "Whether CUDA is built")
 
 if(NOT ES_CUDA STREQUAL "OFF")
   if(NOT CMAKE_CUDA_COMPILER AND NOT DEFINED ENV{CUDACXX})
@@ -29,7 +29,7 @@ if(NOT ES_CUDA STREQUAL "OFF")
       set(CMAKE_CUDA20_EXTENSION_COMPILE_OPTION -std=c++20)
     endif()
     find_package(CUDAToolkit REQUIRED)
-    set(ES_HAS_CUDA TRUE)
+    set(ES_HAS_CUDA TRUE CACHE INTERNAL "Whether CUDA is built")
   elseif(ES_CUDA STREQUAL "ON")
     message(FATAL_ERROR "ES_CUDA=ON, but no working CUDA compiler was found. Run ./dev setup --cuda, or set CMAKE_CUDA_COMPILER to your nvcc.")
   endif()
