@@ -1,0 +1,97 @@
+#include "views/strip_layout.h"
+
+#include <algorithm>
+#include <cmath>
+
+#include "views/format.h"
+#include "views/step_sums.h"
+
+namespace expertscope {
+namespace {
+
+constexpr double kBin_px = 2;
+
+double mean_of(Curve curve, const StepSums& sums) {
+  switch (curve) {
+    case Curve::tokens_per_s: return sums.tokens_per_s();
+    case Curve::hit_rate: return sums.hit_rate();
+    case Curve::link_bytes_per_s: return sums.link_bytes_per_s();
+    case Curve::stall_s_per_token: return sums.stall_ns_per_token() / 1e9;
+    default: return 0;
+  }
+}
+
+double scale_top(Curve curve, double highest, double ceiling) {
+  if (curve == Curve::hit_rate) return 1;
+  if (ceiling > 0) return std::max(ceiling * 1.12, highest);
+  return round_up_nicely(highest * 1.05);
+}
+
+}  // namespace
+
+const char* strip_name(Curve curve) {
+  switch (curve) {
+    case Curve::tokens_per_s: return "Tokens per second";
+    case Curve::hit_rate: return "Hit rate";
+    case Curve::link_bytes_per_s: return "Link, host to GPU";
+    case Curve::copy_hidden_share: return "Copies hidden";
+    case Curve::stall_s_per_token: return "Exposed stall per token";
+    case Curve::gpu_busy_share: return "GPU busy";
+  }
+  return "?";
+}
+
+std::string strip_value(Curve curve, double value) {
+  switch (curve) {
+    case Curve::tokens_per_s: return format_tokens_per_s(value);
+    case Curve::hit_rate:
+    case Curve::copy_hidden_share:
+    case Curve::gpu_busy_share: return format_percent(value);
+    case Curve::link_bytes_per_s: return format_rate(value);
+    case Curve::stall_s_per_token: return format_duration(static_cast<TimeNs>(value * 1e9));
+  }
+  return "?";
+}
+
+double strip_value_of(Curve curve, const StepSummary& step) {
+  StepSums sums;
+  sums.add(step);
+  return mean_of(curve, sums);
+}
+
+const StepSummary* summary_at(std::span<const StepSummary> steps, TimeNs t) {
+  const auto after = std::partition_point(steps.begin(), steps.end(), [&](const StepSummary& s) { return s.start_ns <= t; });
+  return after == steps.begin() ? nullptr : &*(after - 1);
+}
+
+StripLayout strip_layout(Curve curve, std::span<const StepSummary> visible, const RunInfo& info, const TimeAxis& axis, double y0, double y1) {
+  StripLayout strip{.curve = curve, .y0 = y0, .y1 = y1, .points = {}};
+  if (curve == Curve::link_bytes_per_s) strip.ceiling = info.h2d_bytes_per_s;
+  const int bins = std::max(1, static_cast<int>((axis.x1 - axis.x0) / kBin_px));
+  const auto curve_bins = bin_curve(visible, curve, CurveAxis::time_ns, static_cast<double>(axis.range.begin_ns), static_cast<double>(axis.range.end_ns), bins);
+  const StepSums sums = decode_sums(visible);
+  strip.has_values = sums.steps > 0;
+  strip.mean = mean_of(curve, sums);
+  double highest = 0;
+  bool first = true;
+  for (const CurveBin& bin : curve_bins) {
+    if (bin.steps == 0) continue;
+    strip.min = first ? bin.min : std::min(strip.min, bin.min);
+    strip.max = first ? bin.max : std::max(strip.max, bin.max);
+    first = false;
+    highest = std::max(highest, bin.mean);
+  }
+  strip.top_value = scale_top(curve, highest, strip.ceiling);
+  const double step_px = sums.steps > 0 ? static_cast<double>(sums.time_ns) / static_cast<double>(sums.steps) * axis.px_per_ns() : 0;
+  const double widest_gap = std::max(4 * kBin_px, 3 * step_px);
+  const auto y_of = [&](double value) { return std::clamp(strip.y_of(value), y0, y1); };
+  for (const CurveBin& bin : curve_bins) {
+    if (bin.steps == 0) continue;
+    StripPoint point{.x = axis.x_of(static_cast<TimeNs>(bin.x)), .y = y_of(bin.mean), .y_min = y_of(bin.min), .y_max = y_of(bin.max), .min = bin.min, .mean = bin.mean, .max = bin.max};
+    point.joined = !strip.points.empty() && point.x - strip.points.back().x <= widest_gap;
+    strip.points.push_back(point);
+  }
+  return strip;
+}
+
+}  // namespace expertscope
