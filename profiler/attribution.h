@@ -26,11 +26,14 @@ std::string_view name(TimePart);  // as in the report: "gpu_compute"
 
 struct Attribution {
   std::array<TimeNs, kTimeParts> ns{};
-  std::uint64_t tokens = 0;  // tokens sampled at the ends of the steps
+  std::uint64_t tokens = 0;  // forwarded by the steps: what "per token" divides by
   TimeNs operator[](TimePart part) const { return ns[static_cast<std::size_t>(part)]; }
   TimeNs total_ns() const;
   Attribution& operator+=(const Attribution&);
 };
+
+// The part (as an index) that a moment belongs to, given what goes on (bits of Activity, interval_sweep.h).
+std::size_t first_part(std::uint16_t activities);
 
 // Any stretch of time, of whatever phase. The parts sum to its length.
 Attribution attribute_interval(const Trace&, TimeNs begin_ns, TimeNs end_ns);

@@ -78,7 +78,10 @@ class Trace {
   static void index_by_step(const std::vector<Record>&, std::size_t first_new, std::vector<Group>&);
   template <typename Record>
   static std::span<const Record> group_of(std::uint32_t step, const std::vector<Record>&, const std::vector<Group>&);
-  void index_new(std::size_t first_work, std::size_t first_copy, std::size_t first_demand);
+  struct Sizes {
+    std::size_t works, copies, demands, steps;
+  };
+  void index_new(const Sizes& before);
   void append_rare(const Batch&);
 
   std::map<LaneKey, LaneIndex> lanes_;
