@@ -9,6 +9,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <functional>
 #include <span>
 #include <vector>
 
@@ -74,15 +75,23 @@ class Arithmetic {
     std::vector<std::vector<float>> keys, values;
   };
 
-  float* row(std::vector<float>& buffer, int token, int width) const;
-  void grow(Sequence& sequence, int positions);
-  void store_keys_and_values(int layer);
+  static float* row(std::vector<float>& buffer, int token, int width);
+  float* output_row(int token, int rank);
+  std::span<const float> view(const std::vector<float>& buffer, int token, int width) const;
+  int step_tokens() const;
+  void grow(Sequence& sequence);
+  void for_tokens(const std::function<void(int)>& body);
+  void multiply(const WeightMatrix& weights, std::vector<float>& x, std::vector<float>& y);
+  void rotate_and_store(int layer, int token);
+  void attend_all(int layer);
 
   const Model& model_;
   const ModelDescription& description_;
   ThreadPool& pool_;
   Kernels kernels_;
   int max_tokens_;
+  std::vector<double> rope_frequencies_;
+  std::vector<std::vector<float>> attention_scores_;  // by thread
   int current_layer_ = -1;
   std::vector<TokenInput> tokens_;
   std::vector<Sequence> sequences_;
@@ -93,6 +102,8 @@ class Arithmetic {
   std::vector<float> router_logits_;                        // [token][experts]
   std::vector<float> hidden_;                               // [rows of one expert][expert_ff]
   std::vector<float> expert_output_;                        // [token][rank][width]
+  std::vector<const float*> expert_from_;                   // rows of the expert that runs
+  std::vector<float*> expert_to_;
   std::vector<float> logits_;                               // [tokens that want them][vocab]
 };
 

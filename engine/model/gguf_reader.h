@@ -79,24 +79,30 @@ class GgufReader {
   struct Array {
     GgufType element = GgufType::u8;
     std::int64_t count = 0;
-    std::string bytes;                  // elements as in the file; for strings their characters
-    std::vector<std::uint64_t> ends;    // for strings: where each ends in `bytes`
+    std::string bytes;                // elements as in the file; for strings their characters
+    std::vector<std::uint64_t> ends;  // for strings: where each ends in `bytes`
   };
+  // Integers that fit keep their value as int64, larger u64 as themselves.
+  using Data = std::variant<std::int64_t, std::uint64_t, double, bool, std::string, Array>;
   struct Value {
     GgufType type = GgufType::u8;
     std::int64_t offset = 0;  // of the entry in the file
-    std::variant<std::int64_t, std::uint64_t, double, bool, std::string, Array> data;
+    Data data;
   };
 
+  void open();
   void parse();
   void parse_entry(Cursor& cursor);
-  void parse_value(Cursor& cursor, const std::string& key, Value& value);
-  void parse_array(Cursor& cursor, const std::string& key, Value& value);
-  GgufTensor parse_tensor_info(Cursor& cursor);
+  Data parse_scalar(Cursor& cursor, GgufType type) const;
+  Array parse_array(Cursor& cursor) const;
+  void parse_tensor_info(Cursor& cursor, std::vector<std::uint64_t>& offsets);
   void place_tensors(std::int64_t header_end, const std::vector<std::uint64_t>& offsets);
   const Value* find(std::string_view key) const;
-  const Array& array_of(std::string_view key, GgufType element, std::string_view wanted) const;
-  std::optional<std::int64_t> to_integer(std::string_view key, const Value& value) const;
+  const Value& required(std::string_view key) const;
+  const Array& array_of(std::string_view key, GgufType element) const;
+  std::int64_t to_integer(std::string_view key, const Value& value) const;
+  [[noreturn]] void fail_type(std::string_view key, const Value& value, std::string_view wanted) const;
+  [[noreturn]] void fail_at(std::int64_t offset, const std::string& problem) const;
 
   struct TransparentHash {
     using is_transparent = void;
@@ -108,7 +114,7 @@ class GgufReader {
   std::filesystem::path path_;
   int fd_ = -1;
   std::int64_t file_bytes_ = 0;
-  std::int64_t changed_ns_ = 0;  // modification time when opened
+  std::int64_t inode_ = 0, changed_ns_ = 0;  // when opened
   std::uint32_t version_ = 0;
   std::int64_t alignment_ = 32;
   NameMap<Value> values_;

@@ -16,31 +16,30 @@
 
 namespace expertscope {
 
-// Deterministic elementary functions (our own, not libm's), for finite arguments.
-float exp_f32(float x);          // relative error below 1e-6; 0 below -87.3, largest finite value above 88.7
-double exp_f64(double x);        // for |x| <= 700
-double log_f64(double x);        // for x > 0
-void sincos_f64(double x, double& sine, double& cosine);  // for |x| <= 2e6
-
 // y = x / rms(x) * weight, over n values; n a multiple of 8.
 void rms_norm(const float* x, const float* weight, float eps, int n, float* y);
 
-// Softmax in place. Sums in float64 in index order.
-void softmax(std::span<float> values);
+// Softmax of `n` values in place. The buffer has room for a multiple of 8, and what lies behind n is overwritten.
+void softmax(float* values, int n);
 
 // Rotates the leading rule.dims values of one head; cosine and sine have dims / 2 entries.
 void rope_rotate(RopeStyle style, int dims, const float* cosine, const float* sine, float* head);
-void rope_angles(const RopeRule& rule, int position, float* cosine, float* sine);
+std::vector<double> rope_frequencies(const RopeRule& rule);  // dims / 2 angles per position
+void rope_angles(std::span<const double> frequencies, int position, float* cosine, float* sine);
 
 // One query head over `length` cached positions: out[head_dim] = softmax(q k^T / sqrt(head_dim)) v. keys and values are
-// rows of head_dim (a multiple of 8); scores is scratch for `length` floats.
+// rows of head_dim (a multiple of 8); scores is scratch for `length` floats rounded up to a multiple of 8.
 void attend(const float* query, const float* keys, const float* values, int length, int head_dim, float* scores, float* out);
 
-void add(const float* a, int n, float* x);                     // x += a
-void add_scaled(const float* a, float scale, int n, float* x);  // x += scale * a, fused
-void dequantise_row(const WeightView& w, int row, float* out);  // out[cols]
+// n a multiple of 8.
+void add(const float* a, int n, float* x);                      // x += a
+void scale(const float* a, float factor, int n, float* x);      // x = factor * a
+void add_scaled(const float* a, float factor, int n, float* x);  // x += factor * a, fused
 
-// Products with weight matrices. Holds per-thread scratch; one object per pool user.
+// The real values of one row: out[cols].
+void dequantise_row(const WeightView& w, int row, float* out);
+
+// Products with weight matrices, whose cols are a multiple of 32. Holds per-thread scratch; one object per pool user.
 class Kernels {
  public:
   explicit Kernels(ThreadPool& pool);
@@ -52,12 +51,16 @@ class Kernels {
   void gated_multiply(const WeightView& gate, const WeightView& up, std::span<const float* const> x,
                       std::span<float* const> h);
 
-  // One row product on the calling thread, for small matrices.
+  // One token's product on the calling thread, for small matrices.
   static void multiply_serial(const WeightView& w, const float* x, float* y);
 
  private:
+  struct Scratch {  // of one thread
+    std::vector<float> rows, up;
+    std::vector<float*> up_rows;
+  };
   ThreadPool& pool_;
-  std::vector<std::vector<float>> scratch_;  // by thread
+  std::vector<Scratch> scratch_;
 };
 
 }  // namespace expertscope

@@ -59,6 +59,10 @@ class Model {
   const LayerWeights& layer(int layer) const { return layers_[static_cast<std::size_t>(layer)]; }
 
  private:
+  void load_tokenizer();
+  void load_weights();
+  void load_experts(int layer);
+
   std::unique_ptr<GgufReader> reader_;
   ModelDescription description_;
   std::optional<Tokenizer> tokenizer_;

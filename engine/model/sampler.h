@@ -27,6 +27,8 @@ class Sampler {
 
  private:
   std::uint64_t next_bits();
+  std::int32_t draw_from_all(double total, double draw) const;
+  std::int32_t draw_from_best(double total, double draw);
 
   SamplingRule rule_;
   std::uint64_t state_[4];  // xoshiro256**

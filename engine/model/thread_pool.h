@@ -38,10 +38,9 @@ class ThreadPool {
  private:
   using Call = void (*)(void* context, int item, int thread);
   struct alignas(64) Shared {
-    std::atomic<std::uint64_t> ticket{0};  // loop number in the high half, next item in the low half
+    std::atomic<std::uint64_t> ticket{0};
     std::atomic<Call> call{nullptr};
     std::atomic<void*> context{nullptr};
-    std::atomic<std::uint32_t> items{0};
     alignas(64) std::atomic<std::uint32_t> done{0};
     alignas(64) std::atomic<int> sleepers{0};
     std::atomic<bool> stop{false};
@@ -49,8 +48,7 @@ class ThreadPool {
 
   void run(int items, Call call, void* context);
   void work(int thread);
-  std::uint64_t await_loop(std::uint32_t last_loop);
-  bool take_items(std::uint32_t loop, int thread);
+  std::uint64_t take_items(int thread);
 
   Shared shared_;
   std::mutex mutex_;

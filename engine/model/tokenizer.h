@@ -18,6 +18,8 @@ class Tokenizer {
  public:
   // Reads and checks the metadata; throws InputError. `vocab` is the number of rows of the model's embedding.
   Tokenizer(const GgufReader& file, int vocab);
+  Tokenizer(const Tokenizer&) = delete;  // mergeable_ points into pieces_
+  Tokenizer& operator=(const Tokenizer&) = delete;
 
   // Token ids of a text. The text is never parsed for special tokens: "<s>" is three characters. Pieces merge by score,
   // characters outside the vocabulary become byte tokens. With `add_bos`, BOS comes first where the file asks for it.
@@ -44,6 +46,8 @@ class Tokenizer {
  private:
   enum class PieceType : std::int32_t { normal = 1, unknown, control, user, unused, byte };
 
+  void add_byte_piece(const GgufReader& file, std::size_t id);
+  void read_options(const GgufReader& file);
   void append_pieces(std::string_view text, std::vector<std::int32_t>& out) const;
   void append_bytes(std::string_view symbol, std::vector<std::int32_t>& out) const;
 

@@ -37,7 +37,7 @@ class AlignedBytes {
 // Row-major, rows × cols; y = W x takes x[cols] to y[rows]. Does not own its bytes.
 struct WeightView {
   TensorType type = TensorType::f32;
-  int rows = 0, cols = 0;  // cols is a multiple of 8, and of 32 for quantised types
+  int rows = 0, cols = 0;  // cols is a multiple of 32
   const std::byte* quants = nullptr;  // the values themselves when the type is not quantised
   const std::byte* scales = nullptr;  // float16, cols / 32 per row; null when the type is not quantised
 };

@@ -1,0 +1,42 @@
+#include "engine/model/weight_matrix.h"
+
+#include <cstring>
+#include <new>
+
+#include "engine/assert.h"
+
+namespace expertscope {
+
+AlignedBytes::AlignedBytes(std::int64_t bytes) : size_(bytes) {
+  constexpr std::size_t kAlignment = 64;
+  const std::size_t rounded = (static_cast<std::size_t>(bytes) + kAlignment - 1) / kAlignment * kAlignment;
+  if (rounded == 0) return;
+  bytes_.reset(static_cast<std::byte*>(std::aligned_alloc(kAlignment, rounded)));
+  if (!bytes_) throw std::bad_alloc();
+}
+
+void split_into_planes(TensorType type, std::int64_t values, const std::byte* file, std::byte* quants, std::byte* scales) {
+  if (!is_quantised(type)) {
+    std::memcpy(quants, file, static_cast<std::size_t>(tensor_bytes(type, values)));
+    return;
+  }
+  const auto quant_bytes = static_cast<std::size_t>(block_bytes(type)) - 2;
+  for (std::int64_t block = 0; block < values / kQuantBlock; ++block) {
+    std::memcpy(scales, file, 2);
+    std::memcpy(quants, file + 2, quant_bytes);
+    scales += 2;
+    quants += quant_bytes;
+    file += 2 + quant_bytes;
+  }
+}
+
+WeightMatrix::WeightMatrix(TensorType type, int rows, int cols, std::span<const std::byte> file_bytes)
+    : storage_(static_cast<std::int64_t>(file_bytes.size())) {
+  const std::int64_t values = std::int64_t{rows} * cols;
+  ES_ASSERT(tensor_bytes(type, values) == storage_.size(), "bytes of the whole matrix");
+  std::byte* scales = storage_.data() + quants_bytes(type, values);
+  split_into_planes(type, values, file_bytes.data(), storage_.data(), scales);
+  view_ = {type, rows, cols, storage_.data(), is_quantised(type) ? scales : nullptr};
+}
+
+}  // namespace expertscope
