@@ -109,8 +109,8 @@ class Machine {
   virtual Ticket expert_on_cpu(const Demand&) = 0;
   // Sums the experts' outputs in rank order into the residual stream, after all the tickets.
   virtual void combine(int layer, std::span<const Ticket> experts) = 0;
-  virtual void head() = 0;
-  virtual void wait_logits() = 0;
+  virtual void head() = 0;         // of the tokens that want logits; nothing runs when none does
+  virtual void wait_logits() = 0;  // also the end of a step without logits
   // Logits of a token that wanted them, after wait_logits(); empty where the arithmetic is switched off.
   virtual std::span<const float> logits(int token) const = 0;
   virtual void reset_sequence(int sequence) = 0;

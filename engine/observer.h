@@ -85,6 +85,7 @@ struct StepRecord {
   std::uint32_t first_generated = 0; // generated tokens of the whole run before this step
   std::uint16_t tokens = 0;          // tokens forwarded
   std::uint16_t sampled = 0;         // tokens sampled at its end (0 for all but the last chunk of a prompt)
+  std::uint16_t logits = 0;          // tokens whose logits were computed
   Phase phase = Phase::prefill;
 };
 

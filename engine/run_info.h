@@ -44,7 +44,8 @@ struct RunInfo {
   double cache_ratio = 0;
   std::int64_t cache_bytes = 0;
   std::uint32_t slots = 0;
-  std::string sampling_json;  // temperature, top_p, seed, tokens
+  std::string sampling_json;  // temperature, top_p, seed
+  std::string prior_json;     // what --prior gave, "" without; so that a session replays without the prior's file
   MemoryUse memory;
 };
 

@@ -439,6 +439,10 @@ void EmulatedMachine::combine(int layer, std::span<const Ticket> experts) {
 
 void EmulatedMachine::head() {
   const auto wanted = std::count_if(tokens_.begin(), tokens_.end(), [](const TokenInput& t) { return t.wants_logits; });
+  if (wanted == 0) {
+    head_ = combine_;
+    return;
+  }
   head_ = queue_gpu(WorkKind::head, -1, cost_.head_bytes, static_cast<std::int64_t>(2 * cost_.head_parameters) * wanted, {});
 }
 

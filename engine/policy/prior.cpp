@@ -15,8 +15,12 @@ Prior load_prior(const std::filesystem::path& path, int layers, int experts) {
   if (!in) throw InputError(path.string() + ": cannot be read: check the path given to --prior");
   std::ostringstream text;
   text << in.rdbuf();
-  const nlohmann::json root = parse_json(text.str(), path.string());
-  JsonFields f(root, path.string());
+  return parse_prior(text.str(), path.string(), layers, experts);
+}
+
+Prior parse_prior(const std::string& json_text, const std::string& origin, int layers, int experts) {
+  const nlohmann::json root = parse_json(json_text, origin);
+  JsonFields f(root, origin);
   Prior prior;
   prior.source = f.text("source");
   const nlohmann::json& popularity = f.child("popularity");
@@ -35,6 +39,10 @@ Prior load_prior(const std::filesystem::path& path, int layers, int experts) {
     }
   }
   return prior;
+}
+
+std::string to_json(const Prior& prior) {
+  return nlohmann::ordered_json{{"source", prior.source}, {"popularity", prior.popularity}}.dump();
 }
 
 }  // namespace expertscope

@@ -12,7 +12,9 @@ struct Prior {
   std::vector<std::vector<double>> popularity;  // [layer][expert]: share of the layer's picks
 };
 
-// Throws InputError with file and key when it does not fit a model of these shapes.
+// Both throw InputError with file and key when it does not fit a model of these shapes.
 Prior load_prior(const std::filesystem::path&, int layers, int experts);
+Prior parse_prior(const std::string& json_text, const std::string& origin, int layers, int experts);
+std::string to_json(const Prior&);
 
 }  // namespace expertscope

@@ -1,0 +1,101 @@
+// Runs the layers of a step: takes a route, asks the policy for a plan and carries it out on the machine's lanes. The same
+// code runs live on any machine and in replay, where the routes are given and the arithmetic is switched off.
+#pragma once
+
+#include <functional>
+#include <memory>
+#include <optional>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "engine/machine.h"
+#include "engine/observer.h"
+#include "engine/policy/policy.h"
+#include "engine/run/expert_cache.h"
+
+namespace expertscope {
+
+struct ExecutorShape {
+  int layers = 0, experts = 0, top_k = 0;
+  int recorded_gates = 0;  // gates of coming layers recorded beyond what the policy uses
+};
+
+class Executor {
+ public:
+  // `prior` and `future` may be nullptr and outlive the executor.
+  Executor(Machine&, Observer*, const ExecutorShape&, const Prior* prior, const Future* future);
+
+  // Between steps. Takes the policy and so many slots into force; experts that no longer fit are dropped, what the policy's
+  // allocator wants resident is queued for placement. InputError when the machine cannot hold the slots; then nothing has
+  // changed. Returns sentences for health by code.
+  void configure(const PolicySpec&, int slots, bool reset_cache);
+  void wait_for_placement();
+
+  void sequence_begins();
+  // One forward pass; leaves the logits on the machine. `given`: recorded routes ordered by layer, then token; empty = live.
+  void run_step(const StepInput&, Phase, std::span<const RouteRecord> given);
+
+  const Policy& policy() const { return *policy_; }
+  int slots() const { return cache_.slot_count(); }
+
+ private:
+  enum class Path : std::uint8_t { started, slot, fetch, stream, cpu };
+  struct Planned {
+    const Demand* demand = nullptr;
+    DemandState state = DemandState::miss;
+    Path path = Path::started;
+    SlotId slot = kNone16;
+    bool prefetched = false;
+  };
+  struct PendingDemand {
+    DemandRecord record;
+    Ticket done = 0;
+  };
+
+  void run_layer(int layer, std::span<const RouteRecord> given);
+  void plan(const LayerRoutes&);
+  void plan_demand(const DemandView&);
+  void plan_miss(const Demand&, Planned&);
+  void plan_prefetches(const LayerRoutes&);
+  void cancel_refuted();
+  void carry_out(const LayerRoutes&);
+  Ticket carry_out(const Planned&);
+  void issue_prefetches();
+
+  std::optional<SlotId> slot_for(ExpertId incoming);
+  std::optional<ExpertId> victim_for(ExpertId incoming);
+  void evict(ExpertId, ResidencyChange);
+  void note_loaded();                // takes over what has been copied since
+  void settle();                     // no copy under way any more
+  void shrink_to_pools();
+  void place_initially();
+  void resize(int slots);
+  void flush_demands();
+  Ticket copy(ExpertId, SlotId, CopyReason, bool publish);
+  void emit(const ResidencyRecord&);
+  bool is_demanded(ExpertId id) const { return id.layer == context_.layer && demanded_[id.expert] != 0; }
+  ExpertUse& use(ExpertId id) { return use_[static_cast<std::size_t>(id.layer * shape_.experts + id.expert)]; }
+
+  Machine& machine_;
+  Observer* observer_;
+  ExecutorShape shape_;
+  ExpertCache cache_;
+  std::unique_ptr<Policy> policy_;
+  PolicyContext context_;
+  std::vector<ExpertUse> use_;
+  std::vector<SlotId> staging_;
+  std::size_t next_staging_ = 0;
+
+  // The layer in work.
+  std::vector<std::uint8_t> demanded_;     // by expert
+  std::vector<DemandView> views_;
+  std::vector<Planned> plan_;
+  std::vector<Candidate> candidates_;
+  std::vector<ExpertId> wanted_;           // to prefetch
+  std::vector<ExpertId> prefetches_;       // planned: have a slot
+  std::vector<Ticket> tickets_;
+  std::vector<PendingDemand> pending_;     // demands whose completion is not known yet
+};
+
+}  // namespace expertscope

@@ -1,0 +1,75 @@
+#include "engine/run/expert_cache.h"
+
+#include <algorithm>
+
+#include "engine/assert.h"
+
+namespace expertscope {
+
+ExpertCache::ExpertCache(int layers, int experts)
+    : layers_(layers),
+      experts_(experts),
+      entries_(static_cast<std::size_t>(layers * experts)),
+      occupied_(static_cast<std::size_t>(layers), 0) {}
+
+void ExpertCache::add_slots(std::span<const SlotId> slots) {
+  // Taken from the back: the lowest number first.
+  free_.insert(free_.begin(), slots.rbegin(), slots.rend());
+  slot_count_ += static_cast<int>(slots.size());
+}
+
+SlotId ExpertCache::take_free_slot() {
+  const SlotId slot = free_slot();
+  --slot_count_;
+  return slot;
+}
+
+bool ExpertCache::pool_has_room(int layer) const {
+  if (free_.empty()) return false;
+  return pools_.global ? occupied_total_ < pools_.slots[0] : occupied_[static_cast<std::size_t>(layer)] < pools_.slots[static_cast<std::size_t>(layer)];
+}
+
+int ExpertCache::pool_overflow(int layer) const {
+  return pools_.global ? occupied_total_ - pools_.slots[0]
+                       : occupied_[static_cast<std::size_t>(layer)] - pools_.slots[static_cast<std::size_t>(layer)];
+}
+
+SlotId ExpertCache::free_slot() {
+  ES_ASSERT(!free_.empty(), "no free slot");
+  const SlotId slot = free_.back();
+  free_.pop_back();
+  return slot;
+}
+
+void ExpertCache::start_loading(ExpertId id, SlotId slot, CopyReason reason) {
+  Entry& e = at(id);
+  ES_ASSERT(e.state == State::absent, "loads an expert that is already there");
+  e = {.state = State::loading, .slot = slot, .reason = reason};
+  ++occupied_[id.layer];
+  ++occupied_total_;
+  loading_.push_back(id);
+}
+
+void ExpertCache::loaded(ExpertId id) {
+  at(id).state = State::resident;
+  loading_.erase(std::find(loading_.begin(), loading_.end(), id));
+}
+
+SlotId ExpertCache::release(ExpertId id) {
+  Entry& e = at(id);
+  ES_ASSERT(e.state != State::absent, "releases an expert that is not there");
+  if (e.state == State::loading) loading_.erase(std::find(loading_.begin(), loading_.end(), id));
+  const SlotId slot = e.slot;
+  e = {};
+  --occupied_[id.layer];
+  --occupied_total_;
+  free_.push_back(slot);
+  return slot;
+}
+
+void ExpertCache::set_last_reader(SlotId slot, Ticket t) {
+  if (slot >= last_reader_.size()) last_reader_.resize(slot + std::size_t{1}, 0);
+  last_reader_[slot] = t;
+}
+
+}  // namespace expertscope

@@ -1,0 +1,82 @@
+// Which expert is in which slot: the host's map of device memory. Bookkeeping only: copies are the executor's. Eviction is a
+// map update; nothing is ever copied back.
+#pragma once
+
+#include <cstdint>
+#include <span>
+#include <vector>
+
+#include "engine/ids.h"
+#include "engine/machine.h"
+#include "engine/policy/component.h"
+
+namespace expertscope {
+
+class ExpertCache {
+ public:
+  enum class State : std::uint8_t { absent, loading, resident };
+
+  struct Entry {
+    State state = State::absent;
+    SlotId slot = kNone16;
+    Ticket ready = 0;        // completion of the copy that fills the slot
+    CopyReason reason = CopyReason::demand;  // why it was loaded
+    bool used = false;       // by a demand since then
+  };
+
+  ExpertCache(int layers, int experts);
+
+  const Entry& at(ExpertId id) const { return entries_[index(id)]; }
+  Entry& at(ExpertId id) { return entries_[index(id)]; }
+  int layers() const { return layers_; }
+  int experts() const { return experts_; }
+
+  // --- slots and pools
+  void set_pools(Pools pools) { pools_ = std::move(pools); }
+  const Pools& pools() const { return pools_; }
+  int slot_count() const { return slot_count_; }
+  void add_slots(std::span<const SlotId> slots);
+  SlotId take_free_slot();               // one that no expert occupies; removes it from the cache
+  bool pool_has_room(int layer) const;   // another expert of this layer may be loaded without an eviction
+  int pool_overflow(int layer) const;    // experts too many since the pools became smaller
+  // Experts that compete for a slot with those of this layer.
+  template <typename F>
+  void for_each_in_pool(int layer, F&& f) {
+    const int first = pools_.global ? 0 : layer, last = pools_.global ? layers_ - 1 : layer;
+    for (int l = first; l <= last; ++l) {
+      for (int e = 0; e < experts_; ++e) {
+        const ExpertId id{static_cast<std::uint16_t>(l), static_cast<std::uint16_t>(e)};
+        if (Entry& entry = at(id); entry.state != State::absent) f(id, entry);
+      }
+    }
+  }
+
+  // --- changes
+  void start_loading(ExpertId, SlotId, CopyReason);  // the slot must be free: take one with free_slot()
+  SlotId free_slot();                                 // asserts that there is one
+  bool has_free_slot() const { return !free_.empty(); }
+  void loaded(ExpertId);                              // its copy completed
+  SlotId release(ExpertId);                           // evicted, dropped or cancelled; its slot is free again
+
+  // Experts whose copy is under way, in the order in which they were started.
+  const std::vector<ExpertId>& loading() const { return loading_; }
+
+  // The last operation that reads a slot: what is written into it next must wait for it.
+  Ticket last_reader(SlotId slot) const { return slot < last_reader_.size() ? last_reader_[slot] : 0; }
+  void set_last_reader(SlotId slot, Ticket t);
+
+ private:
+  std::size_t index(ExpertId id) const { return static_cast<std::size_t>(id.layer * experts_ + id.expert); }
+
+  int layers_, experts_;
+  Pools pools_;
+  int slot_count_ = 0;
+  std::vector<Entry> entries_;
+  std::vector<int> occupied_;      // experts not absent, by layer
+  int occupied_total_ = 0;
+  std::vector<SlotId> free_;
+  std::vector<ExpertId> loading_;
+  std::vector<Ticket> last_reader_;
+};
+
+}  // namespace expertscope
