@@ -1,0 +1,155 @@
+#include "app/commands/replay.h"
+
+#include <fmt/format.h>
+
+#include <atomic>
+#include <exception>
+#include <memory>
+#include <thread>
+#include <vector>
+
+#include "app/options.h"
+#include "app/replay_list.h"
+#include "app/trace_observer.h"
+#include "engine/error.h"
+#include "engine/policy/prior.h"
+#include "engine/run/replay.h"
+#include "profiler/metrics.h"
+#include "profiler/report.h"
+#include "profiler/trace.h"
+#include "storage/reader.h"
+
+namespace expertscope {
+namespace {
+
+using Json = nlohmann::ordered_json;
+
+struct Options {
+  std::string file, policies, cache_ratios = "recorded", prior;
+  bool json = false;
+};
+
+// One run to simulate, and what came of it.
+struct Job {
+  ReplayRequest request;
+  std::string policy;
+  double cache_ratio = 0;
+  bool from_all = false;
+  std::string why_not;
+  Json result;
+};
+
+Json blocks_of(const Trace& trace, const std::string& policy, double cache_ratio, Label label) {
+  Json json = {{"policy", policy}, {"cache_ratio", cache_ratio}};
+  json["experts"] = {{"prefill", experts_block(count_experts(trace, Phase::prefill))}, {"decode", experts_block(count_experts(trace, Phase::decode))}};
+  json["transfers"] = transfers_block(trace);
+  json["decode"] = decode_block(trace);
+  json["label"] = name(label);
+  return json;
+}
+
+std::vector<Job> list_jobs(const Options& options, const RecordedRun& run) {
+  std::optional<Prior> prior;
+  if (!options.prior.empty()) prior = load_prior(options.prior, run.info.layers, run.info.experts);
+  std::vector<Job> jobs;
+  for (const ReplayPolicy& policy : parse_policies(options.policies)) {
+    for (const std::optional<double>& ratio : parse_cache_ratios(options.cache_ratios)) {
+      Job job;
+      job.request = {policy.spec, ratio, prior};
+      job.policy = policy.spec ? to_string(*policy.spec) : "recorded";
+      job.cache_ratio = ratio.value_or(run.info.cache_ratio);
+      job.from_all = policy.from_all;
+      job.why_not = why_not(run, job.request);
+      if (!job.why_not.empty() && !job.from_all)
+        throw InputError(fmt::format("{} at cache ratio {} cannot be replayed: {}", job.policy, job.cache_ratio, job.why_not));
+      jobs.push_back(std::move(job));
+    }
+  }
+  return jobs;
+}
+
+void simulate(const RecordedRun& run, Job& job) {
+  TraceObserver observer;
+  replay(run, job.request, observer);
+  job.result = blocks_of(observer.finish(), job.policy, job.cache_ratio, Label::simulated);
+}
+
+// Every job is independent of the others, so the number of threads changes no result.
+void simulate_all(const RecordedRun& run, std::vector<Job>& jobs) {
+  std::atomic<std::size_t> next{0};
+  std::vector<std::exception_ptr> failures(jobs.size());
+  const auto work = [&] {
+    for (std::size_t i = next++; i < jobs.size(); i = next++) {
+      if (!jobs[i].why_not.empty()) continue;
+      try {
+        simulate(run, jobs[i]);
+      } catch (...) {
+        failures[i] = std::current_exception();
+      }
+    }
+  };
+  std::vector<std::jthread> threads;
+  for (int i = 1; i < core_count(); ++i) threads.emplace_back(work);
+  work();
+  threads.clear();
+  for (const std::exception_ptr& failure : failures)
+    if (failure) std::rethrow_exception(failure);
+}
+
+std::string row(const Json& result) {
+  const auto number = [](const Json& value, double scale) { return value.is_number() ? fmt::format("{:.4g}", value.get<double>() * scale) : "-"; };
+  return fmt::format("  {:<32} {:>6} {:>10} {:>10} {:>12} {:>8}\n", result["policy"].get<std::string>(), number(result["cache_ratio"], 1),
+                     number(result["decode"]["tokens_per_s"], 1), number(result["experts"]["decode"]["hit_rate"], 100),
+                     number(result["transfers"]["bytes"], 1e-9), result["transfers"]["count"].dump());
+}
+
+std::string table(const Json& recorded, const Json& results, const Json& skipped) {
+  std::string text = fmt::format("  {:<32} {:>6} {:>10} {:>10} {:>12} {:>8}\n", "policy", "ratio", "tok/s", "hit %", "copied GB", "copies");
+  text += row(recorded) + fmt::format("  {}\n", recorded["label"].get<std::string>() + " above: the session itself; SIMULATED below");
+  for (const Json& result : results) text += row(result);
+  for (const Json& entry : skipped)
+    text += fmt::format("  {} at {}: left out, {}\n", entry["policy"].get<std::string>(), entry["cache_ratio"].dump(), entry["why"].get<std::string>());
+  return text;
+}
+
+int run_replay(const Options& options) {
+  SessionReader reader(options.file);
+  Trace trace;
+  trace.append(reader.read_all());
+  if (!trace.started || trace.steps.empty()) throw InputError(options.file + ": holds no complete step, so there is nothing to replay");
+  const RecordedRun run = reader.read_recorded_run();
+  std::vector<Job> jobs = list_jobs(options, run);
+  simulate_all(run, jobs);
+  const Json recorded = blocks_of(trace, run.info.policy_spec, run.info.cache_ratio, run.info.label);
+  Json results = Json::array(), skipped = Json::array();
+  for (Job& job : jobs) {
+    if (job.why_not.empty())
+      results.push_back(std::move(job.result));
+    else
+      skipped.push_back({{"policy", job.policy}, {"cache_ratio", job.cache_ratio}, {"why", job.why_not}});
+  }
+  if (options.json)
+    print_json({{"recorded", recorded}, {"results", results}, {"skipped", skipped}});
+  else
+    print(table(recorded, results, skipped));
+  return kExitDone;
+}
+
+}  // namespace
+
+void add_replay(CLI::App& program, Action& action) {
+  const auto options = std::make_shared<Options>();
+  CLI::App* command = program.add_subcommand("replay", "What a session's routing would have cost under other policies and cache sizes");
+  command->add_option("FILE", options->file, "Session file")->required();
+  command
+      ->add_option("--policies", options->policies,
+                   "Comma-separated presets; key=value items belong to the preset before them; recorded: the session's own; all: every preset and belady")
+      ->type_name("LIST")
+      ->required();
+  command->add_option("--cache-ratios", options->cache_ratios, "Comma-separated, each 0 to 1, or recorded: the session's own [recorded]")->type_name("LIST");
+  command->add_option("--prior", options->prior, "What a policy knows before it starts, a JSON file [none]")->type_name("FILE");
+  command->add_flag("--json", options->json, "As JSON");
+  command->callback([&action, options] { action = [options] { return run_replay(*options); }; });
+}
+
+}  // namespace expertscope

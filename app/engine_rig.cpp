@@ -1,0 +1,86 @@
+#include "app/engine_rig.h"
+
+#include <fmt/format.h>
+#include <sys/utsname.h>
+#include <unistd.h>
+
+#include <ctime>
+
+#include "engine/error.h"
+#include "engine/machines/cuda_available.h"
+#include "engine/machines/emulated_machine.h"
+
+namespace expertscope {
+namespace {
+
+RunShape shape_of(const RunPlan& plan) {
+  const ModelDescription& model = plan.model->description();
+  RunShape shape;
+  shape.layers = model.layers;
+  shape.experts = model.router.experts;
+  shape.top_k = model.router.top_k;
+  shape.context = model.context;
+  shape.max_step_tokens = plan.options.prefill_chunk;
+  return shape;
+}
+
+}  // namespace
+
+EngineRig::EngineRig(const RunPlan& plan)
+    : plan_(plan),
+      pool_(plan.threads),
+      arithmetic_(std::make_unique<Arithmetic>(*plan.model, pool_, plan.options.prefill_chunk, 1)),
+      machine_(make_emulated_machine(plan.profile, plan.cost_shape, shape_of(plan), plan.model.get(), arithmetic_.get())),
+      recorder_(plan.recorded ? std::make_unique<Recorder>() : nullptr),
+      runner_(std::make_unique<Runner>(*plan.model, *machine_, recorder_.get(), plan.options)) {}
+
+EngineRig::~EngineRig() = default;
+
+std::vector<std::int32_t> EngineRig::run(const PromptItem& prompt, int tokens) {
+  switch (plan_.mode) {
+    case RunMode::generate: return runner_->run_prompt(prompt, tokens);
+    case RunMode::forced: runner_->run_forced(prompt, tokens); break;
+    case RunMode::text: runner_->run_text(prompt); break;
+  }
+  return {};
+}
+
+void ScriptPlayer::apply_due(Runner& runner, std::uint32_t generated) {
+  for (; next_ < changes_.size() && changes_[next_].at_token <= generated; ++next_) {
+    try {
+      runner.apply(changes_[next_].command);
+    } catch (const InputError& error) {
+      throw InputError(fmt::format("--script: at token {}: {}", changes_[next_].at_token, error.what()));
+    }
+  }
+}
+
+void ScriptPlayer::report_rest(Recorder* recorder, std::uint32_t generated) const {
+  if (next_ == changes_.size() || recorder == nullptr) return;
+  recorder->on_health({"script.not_reached", Severity::warning, changes_.size() - next_,
+                       fmt::format("the run ended after {} tokens, before changes of the script from token {} on could apply", generated,
+                                   changes_[next_].at_token)});
+}
+
+void record_host(Recorder& recorder, const RunPlan& plan) {
+  utsname host{};
+  if (uname(&host) == 0) {
+    recorder.set_wall("host", host.nodename);
+    recorder.set_wall("system", fmt::format("{} {} {}", host.sysname, host.release, host.machine));
+  }
+  recorder.set_wall("threads", std::to_string(plan.threads));
+  recorder.set_wall("version", ES_VERSION);
+  recorder.set_wall("cuda_build", cuda_build_description());
+  recorder.set_wall("model_path", std::filesystem::absolute(plan.model->path()).string());
+}
+
+std::string utc_now() {
+  const std::time_t now = std::time(nullptr);
+  std::tm utc{};
+  gmtime_r(&now, &utc);
+  char text[32];
+  std::strftime(text, sizeof text, "%Y-%m-%dT%H:%M:%SZ", &utc);
+  return text;
+}
+
+}  // namespace expertscope

@@ -1,0 +1,154 @@
+#include "app/run_plan.h"
+
+#include <fmt/format.h>
+
+#include "app/demo_model.h"
+#include "engine/error.h"
+#include "engine/machines/cuda_available.h"
+#include "engine/policy/prior.h"
+#include "profiler/report.h"
+#include "profiler/trace.h"
+
+namespace expertscope {
+namespace {
+
+constexpr const char* kDefaultProfile = "rtx4090-pcie4";
+constexpr const char* kDemoCostShape = "mixtral-8x7b-q4";
+
+// Puts the option before what is wrong with its value.
+template <typename Function>
+auto blaming(const char* option, Function&& function) {
+  try {
+    return function();
+  } catch (const InputError& error) {
+    throw InputError(std::string(option) + ": " + error.what());
+  }
+}
+
+MachineProfile choose_machine(const std::string& machine, std::vector<std::string>& notices) {
+  constexpr std::string_view emulated = "emulated:";
+  if (machine.empty()) {
+    if (cuda_device_count() > 0)
+      notices.push_back(fmt::format("there is a CUDA device here, but this version has no CUDA machine yet: emulating {}", kDefaultProfile));
+    return load_profile(kDefaultProfile);
+  }
+  if (machine == "cuda") {
+    const char* why = cuda_device_count() > 0 ? "this version has no CUDA machine yet" : "no usable CUDA device was found";
+    throw InputError(fmt::format("--machine cuda: {} ({}); use --machine emulated:{}", why, cuda_build_description(), kDefaultProfile));
+  }
+  if (machine.starts_with(emulated) && machine.size() > emulated.size())
+    return blaming("--machine", [&] { return load_profile(machine.substr(emulated.size())); });
+  throw InputError(fmt::format("--machine: '{}' is neither cuda nor emulated:PROFILE; see `expertscope machines` for the profiles that ship", machine));
+}
+
+PolicySpec choose_policy(const std::string& spec) {
+  return blaming("--policy", [&] {
+    PolicySpec policy = parse_policy_spec(spec);
+    if (const PresetDecl* preset = find_preset(policy.preset); preset != nullptr && preset->replay_only)
+      throw InputError("'" + policy.preset + "' needs to know the future: it exists in `expertscope replay` alone");
+    return policy;
+  });
+}
+
+PromptItem default_prompt() {
+  for (PromptItem& prompt : load_prompts(demo_prompts_path()))
+    if (prompt.workload == "tale") return std::move(prompt);
+  throw InputError(demo_prompts_path().string() + ": holds no tale; give a --prompt");
+}
+
+std::vector<PromptItem> choose_prompts(const RunRequest& request, const Model& model) {
+  if (request.prompt) {
+    check_utf8(*request.prompt, "--prompt");
+    return {{"", *request.prompt, {}}};
+  }
+  if (!request.prompt_ids.empty()) return {{"", "", parse_ids(request.prompt_ids, "--prompt-ids")}};
+  if (!request.ids_file.empty()) return {{"", "", blaming("--ids-file", [&] { return load_ids(request.ids_file); })}};
+  if (!request.prompts.empty()) return blaming("--prompts", [&] { return load_prompts(request.prompts); });
+  if (!request.text.empty()) {
+    return blaming("--text", [&]() -> std::vector<PromptItem> {
+      std::string text = read_file(request.text);
+      check_utf8(text, request.text);
+      if (text.empty()) throw InputError(request.text + ": is empty");
+      return {{"", std::move(text), {}}};
+    });
+  }
+  if (!model.has_tokenizer()) throw InputError("this model has no tokenizer that this version reads; give a prompt with --prompt-ids or --ids-file");
+  return {default_prompt()};
+}
+
+void check_recording(const RunRequest& request) {
+  if (request.profile != "off") return;
+  if (!request.text.empty()) throw InputError("--text: a perplexity is a recorded number; it cannot be had with --profile off");
+  if (request.record_logits > 0) throw InputError("--record-logits: nothing is recorded with --profile off");
+}
+
+// Refuses a path that no report has before the work is done. Epochs, notes of health and facts of the wall clock come from the run.
+Expectation read_expectation(const std::string& text) {
+  Expectation expectation = parse_expectation(text);
+  const std::string block = expectation.path.substr(0, expectation.path.find('.'));
+  if (block != "epochs" && block != "health" && block != "wall" && block != "output") judge(expectation, make_report(Trace()));
+  return expectation;
+}
+
+std::string choose_cost_shape(const RunRequest& request, bool demo_model) {
+  if (!request.cost_shape.empty()) return request.cost_shape;
+  return demo_model ? kDemoCostShape : "own";
+}
+
+void choose_run_options(const RunRequest& request, const Model& model, RunOptions& options) {
+  options.policy = choose_policy(request.policy);
+  options.cache_ratio = request.cache_ratio;
+  options.cache_bytes = request.cache_bytes;
+  const RouterRule& router = model.description().router;
+  if (!request.prior.empty())
+    options.prior = blaming("--prior", [&] { return load_prior(request.prior, model.description().layers, router.experts); });
+  options.sampling = {request.temperature, request.top_p, request.seed};
+  check(options.sampling);
+  options.stop_at_eos = request.stop_at_eos;
+  options.record_gates = request.record_gates;
+  options.record_logits = request.record_logits;
+}
+
+}  // namespace
+
+std::uint64_t RunPlan::planned_tokens() const {
+  if (mode == RunMode::generate) return prompts.size() * static_cast<std::uint64_t>(tokens);
+  std::uint64_t count = 0;
+  if (mode == RunMode::forced)
+    for (const PromptItem& prompt : prompts) count += std::min<std::uint64_t>(prompt.ids.size(), static_cast<std::uint64_t>(tokens));
+  return count;
+}
+
+void fill_ids(PromptItem& prompt, const Model& model) {
+  if (prompt.ids.empty()) {
+    if (!model.has_tokenizer())
+      throw InputError("this model has no tokenizer that this version reads, so text cannot be given to it; use --prompt-ids or --ids-file");
+    prompt.ids = model.tokenizer().encode(prompt.text);
+  } else {
+    check_ids(prompt.ids, model.description().vocab, "prompt");
+  }
+  if (prompt.ids.empty()) throw InputError("a prompt is empty and this model adds no token of its own; write some text");
+}
+
+RunPlan make_plan(const RunRequest& request) {
+  refuse_unsupported(request);
+  check_recording(request);
+  RunPlan plan;
+  for (const std::string& text : request.expect) plan.expectations.push_back(read_expectation(text));
+  plan.profile = choose_machine(request.machine, plan.notices);
+  plan.model = std::make_shared<const Model>(request.model.empty() ? demo_model_path() : std::filesystem::path(request.model));
+  plan.demo_model = is_demo_model(*plan.model);
+  plan.cost_shape = blaming("--cost-shape", [&] { return load_cost_shape(choose_cost_shape(request, plan.demo_model), *plan.model); });
+  choose_run_options(request, *plan.model, plan.options);
+  plan.mode = !request.text.empty() ? RunMode::text : request.forced ? RunMode::forced : RunMode::generate;
+  plan.prompts = choose_prompts(request, *plan.model);
+  for (PromptItem& prompt : plan.prompts) fill_ids(prompt, *plan.model);
+  plan.tokens = request.tokens;
+  plan.threads = request.threads > 0 ? request.threads : core_count();
+  plan.recorded = request.profile != "off";
+  if (!request.script.empty())
+    plan.script = blaming("--script", [&] { return load_script(request.script, plan.options.policy, plan.options.cache_ratio); });
+  return plan;
+}
+
+}  // namespace expertscope

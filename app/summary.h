@@ -1,0 +1,11 @@
+// A report's headline numbers as a few lines for people.
+#pragma once
+
+#include <nlohmann/json.hpp>
+#include <string>
+
+namespace expertscope {
+
+std::string summary_of(const nlohmann::ordered_json& report);
+
+}  // namespace expertscope
