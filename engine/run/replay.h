@@ -24,9 +24,9 @@ struct RecordedRun {
 };
 
 struct ReplayRequest {
-  std::optional<PolicySpec> policy;   // empty: the session's own policies and ratios, epoch by epoch
-  std::optional<double> cache_ratio;  // empty: the session's own
-  std::optional<Prior> prior;
+  std::optional<PolicySpec> policy = {};   // empty: the session's own policies and ratios, epoch by epoch
+  std::optional<double> cache_ratio = {};  // empty: the session's own
+  std::optional<Prior> prior = {};
 };
 
 // Why a request cannot be replayed ("needs --record-gates 1", "resident needs cache ratio 1"); empty when it can.
