@@ -21,7 +21,9 @@ std::size_t first_residency_after(const Trace& trace, TimeNs t) {
   return static_cast<std::size_t>(at - trace.residency.begin());
 }
 
-std::int64_t expert_bytes(const CopyRecord& r) { return r.lane == Lane::h2d && is_expert_copy(r.reason) ? r.bytes : 0; }
+const auto kAddDemand = [](auto& sums, const DemandRecord& r) { sums.add(r); };
+const auto kAddCopy = [](std::int64_t& bytes, const CopyRecord& r) { bytes += r.lane == Lane::h2d && is_expert_copy(r.reason) ? r.bytes : 0; };
+const auto kAddChange = [](auto& state, const ResidencyRecord& r) { state.apply(r); };
 
 }  // namespace
 
@@ -68,29 +70,63 @@ std::vector<Cell> ExpertIndex::before(const Checkpoints<Cell>& points, const Rec
   return cells;
 }
 
+template <class Cell, class Records, class Add>
+Cell ExpertIndex::before(const Checkpoints<Cell>& points, const Records& records, std::size_t record, std::size_t cell, Add add) const {
+  if (record >= points.next) return points.now[cell];
+  Cell sum = points.saved[record / kSpacing][cell];
+  for (std::size_t i = record / kSpacing * kSpacing; i < record; ++i)
+    if (cell_of(records[i].layer, records[i].expert) == cell) add(sum, records[i]);
+  return sum;
+}
+
+std::vector<ExpertHistoryBin> ExpertIndex::history(const Trace& trace, ExpertId id, TimeRange range, int bins) const {
+  std::vector<ExpertHistoryBin> result;
+  const std::size_t cell = cell_of(id.layer, id.expert);
+  if (cell >= demands_.now.size() || range.end_ns <= range.begin_ns || bins <= 0) return result;
+  struct Edge {
+    DemandSums demands;
+    std::int64_t bytes = 0;
+    TimeNs resident_ns = 0;
+  };
+  const auto edge_at = [&](TimeNs t) {
+    Edge edge;
+    edge.demands = before(demands_, trace.demands, first_demand_at(trace, t), cell, kAddDemand);
+    edge.bytes = before(copies_, trace.copies, first_copy_at(trace, t), cell, kAddCopy);
+    edge.resident_ns = before(residency_, trace.residency, first_residency_after(trace, t), cell, kAddChange).until(t);
+    return edge;
+  };
+  Edge last = edge_at(range.begin_ns);
+  for (int i = 0; i < bins; ++i) {
+    const auto place = [&](int n) { return range.begin_ns + static_cast<TimeNs>(static_cast<double>(range.end_ns - range.begin_ns) * n / bins); };
+    const TimeRange part{place(i), place(i + 1)};
+    const Edge edge = edge_at(part.end_ns);
+    result.push_back({part, edge.demands.hits - last.demands.hits, edge.demands.late - last.demands.late, edge.demands.misses - last.demands.misses, edge.bytes - last.bytes,
+                      part.end_ns > part.begin_ns ? static_cast<double>(edge.resident_ns - last.resident_ns) / static_cast<double>(part.end_ns - part.begin_ns) : 0});
+    last = edge;
+  }
+  return result;
+}
+
 void ExpertIndex::update(const Trace& trace) {
   if (!trace.started) return;
   layers_ = trace.info.layers;
   experts_ = trace.info.experts;
-  extend(demands_, trace.demands, [](DemandSums& sums, const DemandRecord& r) { sums.add(r); });
-  extend(copies_, trace.copies, [](std::int64_t& bytes, const CopyRecord& r) { bytes += expert_bytes(r); });
-  extend(residency_, trace.residency, [](Residency& state, const ResidencyRecord& r) { state.apply(r); });
+  extend(demands_, trace.demands, kAddDemand);
+  extend(copies_, trace.copies, kAddCopy);
+  extend(residency_, trace.residency, kAddChange);
 }
 
 ExpertGrid ExpertIndex::totals(const Trace& trace, TimeRange range) const {
   ExpertGrid grid{.layers = layers_, .experts = experts_, .cells = {}};
   grid.cells.resize(static_cast<std::size_t>(layers_) * static_cast<std::size_t>(experts_));
   if (grid.cells.empty() || range.end_ns <= range.begin_ns) return grid;
-  const auto add_demand = [](DemandSums& sums, const DemandRecord& r) { sums.add(r); };
-  const auto add_copy = [](std::int64_t& bytes, const CopyRecord& r) { bytes += expert_bytes(r); };
-  const auto add_change = [](Residency& state, const ResidencyRecord& r) { state.apply(r); };
 
-  const auto demands0 = before(demands_, trace.demands, first_demand_at(trace, range.begin_ns), add_demand);
-  const auto demands1 = before(demands_, trace.demands, first_demand_at(trace, range.end_ns), add_demand);
-  const auto bytes0 = before(copies_, trace.copies, first_copy_at(trace, range.begin_ns), add_copy);
-  const auto bytes1 = before(copies_, trace.copies, first_copy_at(trace, range.end_ns), add_copy);
-  const auto state0 = before(residency_, trace.residency, first_residency_after(trace, range.begin_ns), add_change);
-  const auto state1 = before(residency_, trace.residency, first_residency_after(trace, range.end_ns), add_change);
+  const auto demands0 = before(demands_, trace.demands, first_demand_at(trace, range.begin_ns), kAddDemand);
+  const auto demands1 = before(demands_, trace.demands, first_demand_at(trace, range.end_ns), kAddDemand);
+  const auto bytes0 = before(copies_, trace.copies, first_copy_at(trace, range.begin_ns), kAddCopy);
+  const auto bytes1 = before(copies_, trace.copies, first_copy_at(trace, range.end_ns), kAddCopy);
+  const auto state0 = before(residency_, trace.residency, first_residency_after(trace, range.begin_ns), kAddChange);
+  const auto state1 = before(residency_, trace.residency, first_residency_after(trace, range.end_ns), kAddChange);
   for (std::size_t i = 0; i < grid.cells.size(); ++i) {
     ExpertCell& cell = grid.cells[i];
     cell.demands = demands1[i].demands - demands0[i].demands;

@@ -24,10 +24,20 @@ struct ExpertGrid {
   const ExpertCell& at(int layer, int expert) const { return cells[static_cast<std::size_t>(layer * experts + expert)]; }
 };
 
+// What happened to one expert in one stretch of its history.
+struct ExpertHistoryBin {
+  TimeRange range;
+  std::uint64_t hits = 0, late = 0, misses = 0;
+  std::int64_t bytes = 0;
+  double resident_share = 0;
+};
+
 class ExpertIndex {
  public:
   void update(const Trace&);
   ExpertGrid totals(const Trace&, TimeRange) const;
+  // The range in `bins` stretches of equal length.
+  std::vector<ExpertHistoryBin> history(const Trace&, ExpertId, TimeRange, int bins) const;
 
  private:
   struct DemandSums {
@@ -52,6 +62,9 @@ class ExpertIndex {
   void extend(Checkpoints<Cell>&, const Records&, Add);
   template <class Cell, class Records, class Add>
   std::vector<Cell> before(const Checkpoints<Cell>&, const Records&, std::size_t record, Add) const;
+
+  template <class Cell, class Records, class Add>
+  Cell before(const Checkpoints<Cell>&, const Records&, std::size_t record, std::size_t cell, Add) const;
 
   int layers_ = 0, experts_ = 0;
   Checkpoints<DemandSums> demands_;

@@ -8,6 +8,7 @@
 #include "views/expert_index.h"
 #include "views/prefetch_fates.h"
 #include "views/timeline_rows.h"
+#include "views/token_index.h"
 
 namespace expertscope {
 
@@ -21,12 +22,14 @@ class TraceIndex {
       experts = {};
       fates = {};
       rows = {};
+      tokens = {};
     }
     if (other || trace_ == nullptr || trace.revision() != revision_) {
       steps.update(trace);
       experts.update(trace);
       fates.update(trace);
       rows.update(trace);
+      tokens.update(trace);
     }
     trace_ = &trace;
     revision_ = trace.revision();
@@ -37,6 +40,7 @@ class TraceIndex {
   ExpertIndex experts;
   PrefetchFates fates;
   TimelineRows rows;
+  TokenIndex tokens;
 
  private:
   const Trace* trace_ = nullptr;

@@ -1,0 +1,117 @@
+#include "views/timeline_panel.h"
+
+#include <algorithm>
+
+#include <fmt/format.h>
+
+#include "views/describe.h"
+#include "views/format.h"
+#include "views/part_bar.h"
+#include "views/timeline_draw.h"
+#include "views/widgets.h"
+
+namespace expertscope {
+namespace {
+
+double share(std::uint64_t part, std::uint64_t whole) { return whole > 0 ? static_cast<double>(part) / static_cast<double>(whole) : 0; }
+
+void draw_range(ViewContext& context, RangeStatistics& statistics) {
+  const Theme& theme = context.theme;
+  Selection& selection = context.selection;
+  const TimeRange range = *selection.range;
+  text_strong(theme, fmt::format("Range {}", format_duration(width_ns(range))));
+  ImGui::SameLine();
+  text_dim(theme, fmt::format("from {}", format_axis_time(range.begin_ns, std::max<TimeNs>(1, width_ns(range) / 100))));
+  ImGui::SameLine();
+  if (ImGui::SmallButton("Zoom")) selection.look_at(range, context.session());
+  ImGui::SameLine();
+  if (ImGui::SmallButton("Clear")) {
+    selection.range.reset();
+    return;
+  }
+  const RangeStatistics::Values& v = statistics.of(context.trace, range);
+  if (ImGui::BeginTable("##range", 2, ImGuiTableFlags_SizingStretchSame)) {
+    ImGui::TableNextColumn();
+    name_value_rows(theme, "##left", {{"decoded", fmt::format("{} tokens, {}", format_count(v.decode.tokens), format_tokens_per_s(v.decode.tokens_per_s()))},
+                                      {"token p50 / p99", fmt::format("{} / {}", format_duration(v.decode.p50_ns), format_duration(v.decode.p99_ns))},
+                                      {"hits", fmt::format("{} of {}, {}", format_count(v.experts.hits), format_count(v.experts.demands), format_percent(v.experts.hit_rate()))},
+                                      {"late / misses", fmt::format("{} / {}", format_count(v.experts.late), format_count(v.experts.misses))},
+                                      {"on the CPU", format_percent(share(v.experts.cpu + v.experts.cpu_early, v.experts.demands))}});
+    ImGui::TableNextColumn();
+    name_value_rows(theme, "##right", {{"copied", fmt::format("{} in {} copies", format_bytes(static_cast<double>(v.transfers.bytes)), format_count(v.transfers.count))},
+                                       {"demand / prefetch", fmt::format("{} / {}", format_bytes(static_cast<double>(v.transfers.demand_bytes)), format_bytes(static_cast<double>(v.transfers.prefetch_bytes)))},
+                                       {"wasted prefetch", format_bytes(static_cast<double>(v.transfers.wasted_prefetch_bytes))},
+                                       {"copies hidden", format_percent(v.overlapped.copy_hidden_share())},
+                                       {"GPU busy", format_percent(v.overlapped.gpu_busy_share())}});
+    ImGui::EndTable();
+  }
+  part_bar(theme, v.parts.ns, ImGui::GetContentRegionAvail().x, theme.px(10));
+}
+
+void draw_pinned(ViewContext& context) {
+  const Description d = describe_item(context, *context.selection.pinned);
+  text_strong(context.theme, d.title.empty() ? "Gone" : d.title);
+  ImGui::SameLine();
+  if (ImGui::SmallButton("Unpin")) {
+    context.selection.pinned.reset();
+    return;
+  }
+  if (d.step) {
+    step_link(context, *d.step);
+    if (d.expert) {
+      ImGui::SameLine();
+      expert_link(context, *d.expert);
+    }
+  }
+  const std::size_t half = (d.lines.size() + 1) / 2;
+  if (ImGui::BeginTable("##pinned", 2, ImGuiTableFlags_SizingStretchSame)) {
+    ImGui::TableNextColumn();
+    name_value_rows(context.theme, "##a", {d.lines.begin(), d.lines.begin() + static_cast<std::ptrdiff_t>(half)});
+    ImGui::TableNextColumn();
+    name_value_rows(context.theme, "##b", {d.lines.begin() + static_cast<std::ptrdiff_t>(half), d.lines.end()});
+    ImGui::EndTable();
+  }
+}
+
+}  // namespace
+
+float timeline_panel_height(const ViewContext& context) {
+  if (!context.selection.range && !context.selection.pinned) return 0;
+  return context.theme.px(context.selection.range ? 146 : 112);
+}
+
+void draw_timeline_panel(ViewContext& context, RangeStatistics& statistics) {
+  const bool range = context.selection.range.has_value(), pinned = context.selection.pinned.has_value();
+  if (!range && !pinned) return;
+  ImGui::Separator();
+  if (!ImGui::BeginTable("##panel", range && pinned ? 2 : 1, ImGuiTableFlags_SizingStretchSame | ImGuiTableFlags_BordersInnerV)) return;
+  ImGui::TableNextColumn();
+  if (range) draw_range(context, statistics);
+  if (range && pinned) ImGui::TableNextColumn();
+  if (pinned) draw_pinned(context);
+  ImGui::EndTable();
+}
+
+void step_link(ViewContext& context, std::uint32_t step) {
+  if (!ImGui::TextLink(step_name(context.trace, step).c_str())) return;
+  context.selection.step = step;
+  if (step < context.trace.steps.size()) context.selection.look_at({context.trace.steps[step].start_ns, context.trace.steps[step].end_ns}, context.session());
+}
+
+void expert_link(ViewContext& context, ExpertId id) {
+  if (ImGui::TextLink(expert_name(id).c_str())) context.selection.expert = id;
+}
+
+bool run_demo_prompt(ViewContext& context) {
+  if (context.hooks.workloads.empty() || context.hooks.workloads.front().prompts.empty()) return false;
+  context.send(CommandKind::submit_prompt, context.hooks.workloads.front().prompts.front(), context.hooks.default_tokens);
+  if (context.status.paused) context.send(CommandKind::resume);
+  return true;
+}
+
+void draw_no_run(ViewContext& context, const char* title, const char* what_comes) {
+  const bool can_run = context.status.live && !context.status.ended && !context.hooks.workloads.empty();
+  if (empty_state(context.theme, title, what_comes, can_run ? "Run a demo prompt" : nullptr)) run_demo_prompt(context);
+}
+
+}  // namespace expertscope
