@@ -37,13 +37,17 @@ endif()
 message(STATUS "CUDA: ${ES_HAS_CUDA}")
 
 # Adds the folder's *.cu files, and leaves out its *_without_cuda.cpp files, when CUDA is built; the other way round when not.
+# The CUDA files are a target of their own, so that C++ files compile alike in both kinds of build.
 function(es_add_cuda_sources target folder)
   if(ES_HAS_CUDA)
     file(GLOB_RECURSE cuda_sources CONFIGURE_DEPENDS ${CMAKE_SOURCE_DIR}/${folder}/*.cu)
     if(cuda_sources)
-      target_sources(${target} PRIVATE ${cuda_sources})
-      target_link_libraries(${target} PUBLIC CUDA::cudart_static)
-      target_compile_options(${target} PRIVATE "$<$<COMPILE_LANGUAGE:CUDA>:-Xcompiler=-Wall,-Wextra,-Werror,-march=x86-64-v3,-ffp-contract=off;-Werror=all-warnings>")
+      add_library(${target}_cuda OBJECT ${cuda_sources})
+      target_compile_options(${target}_cuda PRIVATE
+        -Xcompiler=-Wall,-Wextra,-Werror,-march=x86-64-v3,-ffp-contract=off -Werror=all-warnings)
+      target_link_libraries(${target}_cuda PRIVATE es_options CUDA::cudart_static)
+      target_sources(${target} PRIVATE $<TARGET_OBJECTS:${target}_cuda>)
+      target_link_libraries(${target} PUBLIC $<LINK_ONLY:CUDA::cudart_static>)
     endif()
   else()
     file(GLOB_RECURSE substitutes CONFIGURE_DEPENDS ${CMAKE_SOURCE_DIR}/${folder}/*_without_cuda.cpp)
