@@ -40,7 +40,8 @@ class SessionReader {
   // What was committed since the last read_all() or poll(); an empty batch when nothing was. Cheap when nothing changed.
   Batch poll();
 
-  // For replay: what the session says about its routing, routes ordered by step, layer, token.
+  // For replay: what the session says about its routing, routes ordered by step, layer, token. Up to the first step that
+  // is not whole, which a killed run may leave at its end.
   RecordedRun read_recorded_run();
   std::vector<RouteRecord> read_routes();
 
