@@ -51,6 +51,7 @@ Ticket LaneSimulation::add(LaneOp op, const Ticket* after, std::size_t after_cou
   LaneState& lane = lane_of(op);
   ES_ASSERT(op.copy_class < kClasses, "copy class out of range");
   lane.queue[is_copy_lane(op.lane) ? op.copy_class : 0].push_back(ticket);
+  ++lane.queued;
   ops_.push_back(std::move(op));
   start_idle_lanes();
   return ticket;
@@ -68,23 +69,21 @@ TimeNs LaneSimulation::done_ns(Ticket t) const {
 }
 
 // The operation that an idle lane runs next: the head of a queue, or of a copy lane the first ready one of the best class.
-Ticket LaneSimulation::next_on(LaneState& lane) {
-  if (!is_copy_lane(lane.lane)) {
-    auto& queue = lane.queue[0];
-    if (queue.empty() || at(queue.front()).pending != 0) return 0;
-    const Ticket t = queue.front();
-    queue.pop_front();
-    return t;
-  }
-  for (auto& queue : lane.queue) {
+LaneOp* LaneSimulation::next_on(LaneState& lane) {
+  const std::size_t classes = is_copy_lane(lane.lane) ? kClasses : 1;
+  for (std::size_t c = 0; c < classes; ++c) {
+    auto& queue = lane.queue[c];
     for (auto it = queue.begin(); it != queue.end(); ++it) {
-      if (at(*it).pending != 0) continue;
-      const Ticket t = *it;
-      queue.erase(it);
-      return t;
+      LaneOp& op = at(*it);
+      if (op.pending == 0) {
+        queue.erase(it);
+        --lane.queued;
+        return &op;
+      }
+      if (classes == 1) return nullptr;
     }
   }
-  return 0;
+  return nullptr;
 }
 
 bool LaneSimulation::better_copy_waits(LaneState& lane, const LaneOp& running) {
@@ -98,17 +97,16 @@ bool LaneSimulation::better_copy_waits(LaneState& lane, const LaneOp& running) {
 
 void LaneSimulation::start_idle_lanes() {
   for (LaneState& lane : lanes_) {
-    if (lane.running != 0) continue;
-    if (const Ticket t = next_on(lane)) start(lane, t);
+    if (lane.running != nullptr || lane.queued == 0) continue;
+    if (LaneOp* op = next_on(lane)) start(lane, *op);
   }
 }
 
-void LaneSimulation::start(LaneState& lane, Ticket t) {
-  LaneOp& op = at(t);
+void LaneSimulation::start(LaneState& lane, LaneOp& op) {
   op.state = LaneOp::State::running;
   op.started_ns = now_;
   op.work_at_start = op.work_left;
-  lane.running = t;
+  lane.running = &op;
   events_.started(op, std::max(lane.free_ns, op.issued_ns));
 }
 
@@ -117,11 +115,10 @@ double LaneSimulation::host_share() const {
   double wanted = 0;
   bool cpu = false, link = false;
   for (const LaneState& lane : lanes_) {
-    if (lane.running == 0) continue;
-    const LaneOp& op = find(lane.running);
-    if (op.host_bytes_per_s <= 0 || op.fixed_left > 0) continue;
-    wanted += op.host_bytes_per_s;
-    (op.lane == Lane::cpu ? cpu : link) = true;
+    const LaneOp* op = lane.running;
+    if (op == nullptr || op->host_bytes_per_s <= 0 || op->fixed_left > 0) continue;
+    wanted += op->host_bytes_per_s;
+    (op->lane == Lane::cpu ? cpu : link) = true;
   }
   const double there = cpu && link ? shared_host_bytes_per_s_ : host_bytes_per_s_;
   return wanted > there ? there / wanted : 1;
@@ -139,8 +136,8 @@ TimeNs LaneSimulation::next_event() {
   TimeNs next = kNever;
   const double share = host_share();
   for (LaneState& lane : lanes_) {
-    if (lane.running == 0) continue;
-    const LaneOp& op = at(lane.running);
+    if (lane.running == nullptr) continue;
+    const LaneOp& op = *lane.running;
     double left = op.fixed_left;
     if (left <= 0) left = work_to_event(lane, op) / (op.host_bytes_per_s > 0 ? share : 1);
     next = std::min(next, now_ + static_cast<TimeNs>(std::ceil(left - kNothing)));
@@ -152,8 +149,8 @@ void LaneSimulation::progress(TimeNs to) {
   const double dt = static_cast<double>(to - now_);
   const double share = host_share();
   for (LaneState& lane : lanes_) {
-    if (lane.running == 0) continue;
-    LaneOp& op = at(lane.running);
+    if (lane.running == nullptr) continue;
+    LaneOp& op = *lane.running;
     double& left = op.fixed_left > 0 ? op.fixed_left : op.work_left;
     const bool in_work = &left == &op.work_left;
     left -= dt * (in_work && op.host_bytes_per_s > 0 ? share : 1);
@@ -162,12 +159,13 @@ void LaneSimulation::progress(TimeNs to) {
   now_ = to;
 }
 
-void LaneSimulation::complete(LaneState& lane, LaneOp& op) {
+void LaneSimulation::complete(LaneState& lane) {
+  LaneOp& op = *lane.running;
   if (op.work_left < kNothing) op.work_left = 0;
   const double share_done = op.work_ns > 0 ? (op.work_at_start - op.work_left) / op.work_ns : 1;
   const bool last = op.work_left <= 0;
   const auto piece_bytes = static_cast<std::int64_t>(std::llround(share_done * static_cast<double>(op.bytes)));
-  lane.running = 0;
+  lane.running = nullptr;
   lane.free_ns = now_;
   if (last) {
     op.state = LaneOp::State::done;
@@ -175,6 +173,7 @@ void LaneSimulation::complete(LaneState& lane, LaneOp& op) {
   } else {
     op.state = LaneOp::State::queued;
     lane.queue[op.copy_class].push_front(op.ticket);
+    ++lane.queued;
   }
   const Ticket ticket = op.ticket;  // handlers may queue, which keeps references into a deque's elements valid
   if (last || now_ > op.started_ns) events_.ran(op, now_, piece_bytes, last);
@@ -191,13 +190,13 @@ void LaneSimulation::finish_due() {
   while (true) {
     LaneState* due = nullptr;
     for (LaneState& lane : lanes_) {
-      if (lane.running == 0) continue;
-      const LaneOp& op = at(lane.running);
+      if (lane.running == nullptr) continue;
+      const LaneOp& op = *lane.running;
       if (op.fixed_left > 0 || work_to_event(lane, op) > kNothing) continue;
-      if (due == nullptr || lane.running < due->running) due = &lane;
+      if (due == nullptr || op.ticket < due->running->ticket) due = &lane;
     }
     if (due == nullptr) return;
-    complete(*due, at(due->running));
+    complete(*due);
     start_idle_lanes();
   }
 }
@@ -241,6 +240,7 @@ bool LaneSimulation::cancel(Ticket t) {
   if (op.state != LaneOp::State::queued || op.work_left < op.work_ns || !op.dependents.empty()) return false;
   auto& queue = lane_of(op).queue[op.copy_class];
   queue.erase(std::find(queue.begin(), queue.end(), t));
+  --lane_of(op).queued;
   op.state = LaneOp::State::cancelled;
   return true;
 }

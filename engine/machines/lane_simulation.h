@@ -76,23 +76,24 @@ class LaneSimulation {
   static constexpr int kClasses = 8;
   struct LaneState {
     Lane lane = Lane::gpu;
-    Ticket running = 0;
+    LaneOp* running = nullptr;                         // into ops_, whose elements do not move
     TimeNs free_ns = 0;                                // end of its last operation
+    std::uint32_t queued = 0;                          // in all queues
     std::array<std::deque<Ticket>, kClasses> queue{};  // non-copy lanes use [0]
   };
 
   LaneOp& at(Ticket t) { return ops_[t - first_]; }
   LaneState& lane_of(const LaneOp&);
-  Ticket next_on(LaneState&);
+  LaneOp* next_on(LaneState&);
   bool better_copy_waits(LaneState&, const LaneOp& running);
   void start_idle_lanes();
-  void start(LaneState&, Ticket);
+  void start(LaneState&, LaneOp&);
   double host_share() const;
   double work_to_event(LaneState&, const LaneOp&);
   TimeNs next_event();
   void progress(TimeNs to);
   void finish_due();
-  void complete(LaneState&, LaneOp&);
+  void complete(LaneState&);
 
   LaneEvents& events_;
   double host_bytes_per_s_, shared_host_bytes_per_s_;
