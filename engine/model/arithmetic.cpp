@@ -1,6 +1,7 @@
 #include "engine/model/arithmetic.h"
 
 #include <algorithm>
+#include <array>
 
 #include "engine/assert.h"
 
@@ -103,12 +104,6 @@ void Arithmetic::for_tokens(const std::function<void(int)>& body) {
   });
 }
 
-void Arithmetic::multiply(const WeightMatrix& weights, std::vector<float>& x, std::vector<float>& y) {
-  const auto from = row_pointers<const float>(x.data(), step_tokens(), weights.view().cols);
-  const auto to = row_pointers(y.data(), step_tokens(), weights.view().rows);
-  kernels_.multiply(weights.view(), from, to);
-}
-
 void Arithmetic::attention(int layer) {
   ES_ASSERT(layer == current_layer_ + 1 && layer < description_.layers, "layers in order");
   current_layer_ = layer;
@@ -117,12 +112,16 @@ void Arithmetic::attention(int layer) {
   for_tokens([&](int t) {
     rms_norm(row(x_, t, width), weights.attention_norm.data(), description_.norm_eps, width, row(normed_, t, width));
   });
-  multiply(weights.q, normed_, q_);
-  multiply(weights.k, normed_, k_);
-  multiply(weights.v, normed_, v_);
+  const auto normed = row_pointers<const float>(normed_.data(), step_tokens(), width);
+  const auto q = row_pointers(q_.data(), step_tokens(), description_.q_width());
+  const auto k = row_pointers(k_.data(), step_tokens(), description_.kv_width());
+  const auto v = row_pointers(v_.data(), step_tokens(), description_.kv_width());
+  kernels_.multiply(std::array<Kernels::Product, 3>{
+      {{weights.q.view(), normed, q}, {weights.k.view(), normed, k}, {weights.v.view(), normed, v}}});
   for_tokens([&](int t) { rotate_and_store(layer, t); });
   attend_all(layer);
-  multiply(weights.output, attended_, delta_);
+  kernels_.multiply(weights.output.view(), row_pointers<const float>(attended_.data(), step_tokens(), description_.q_width()),
+                    row_pointers(delta_.data(), step_tokens(), width));
   for_tokens([&](int t) { add(row(delta_, t, width), width, row(x_, t, width)); });
 }
 

@@ -81,7 +81,6 @@ class Arithmetic {
   int step_tokens() const;
   void grow(Sequence& sequence);
   void for_tokens(const std::function<void(int)>& body);
-  void multiply(const WeightMatrix& weights, std::vector<float>& x, std::vector<float>& y);
   void rotate_and_store(int layer, int token);
   void attend_all(int layer);
 

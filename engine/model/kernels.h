@@ -47,6 +47,14 @@ class Kernels {
   // y[t][row] = W x[t] for every token t: x and y are arrays of pointers to rows.
   void multiply(const WeightView& w, std::span<const float* const> x, std::span<float* const> y);
 
+  // Up to four of them, of the same number of tokens, in one parallel loop.
+  struct Product {
+    WeightView w;
+    std::span<const float* const> x;
+    std::span<float* const> y;
+  };
+  void multiply(std::span<const Product> products);
+
   // h[t] = silu(gate x[t]) * (up x[t]): both matrices have the same shape.
   void gated_multiply(const WeightView& gate, const WeightView& up, std::span<const float* const> x,
                       std::span<float* const> h);

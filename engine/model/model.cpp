@@ -15,6 +15,10 @@ namespace {
 
 std::size_t size(std::int64_t n) { return static_cast<std::size_t>(n); }
 
+std::int64_t round_up(std::int64_t bytes) {
+  return (bytes + AlignedBytes::kAlignment - 1) / AlignedBytes::kAlignment * AlignedBytes::kAlignment;
+}
+
 WeightMatrix load_matrix(const GgufReader& file, const std::string& name) {
   const GgufTensor* tensor = file.find_tensor(name);
   ES_ASSERT(tensor, "the description has checked that the tensor is there");
@@ -110,6 +114,12 @@ void Model::load_weights() {
   embedding_ = load_matrix(file, "token_embd.weight");
   output_norm_ = load_vector(file, "output_norm.weight");
   if (!description_.tied_output) output_ = load_matrix(file, "output.weight");
+  std::int64_t bytes = 0;
+  for (const ExpertBlobLayout& layout : description_.expert_blob) {
+    first_blob_.push_back(bytes);
+    bytes += description_.router.experts * round_up(layout.bytes);
+  }
+  experts_ = AlignedBytes(bytes);
   for (int layer = 0; layer < description_.layers; ++layer) {
     layers_.push_back(load_layer(file, layer));
     load_experts(layer);
@@ -119,16 +129,19 @@ void Model::load_weights() {
 
 void Model::load_experts(int layer) {
   const ExpertBlobLayout& layout = blob_layout(layer);
-  std::vector<AlignedBytes>& blobs = experts_.emplace_back();
   std::vector<std::byte> scratch;
   for (int expert = 0; expert < description_.router.experts; ++expert) {
     const ExpertId id{static_cast<std::uint16_t>(layer), static_cast<std::uint16_t>(expert)};
-    std::byte* blob = blobs.emplace_back(layout.bytes).data();
+    std::byte* blob = experts_.data() + blob_offset(id);
     load_expert_matrix(*reader_, id, "gate", layout.gate, scratch, blob);
     load_expert_matrix(*reader_, id, "up", layout.up, scratch, blob);
     load_expert_matrix(*reader_, id, "down", layout.down, scratch, blob);
     expert_bytes_ += layout.bytes;
   }
+}
+
+std::int64_t Model::blob_offset(ExpertId id) const {
+  return first_blob_[id.layer] + id.expert * round_up(blob_layout(id.layer).bytes);
 }
 
 const Tokenizer& Model::tokenizer() const {
@@ -137,8 +150,8 @@ const Tokenizer& Model::tokenizer() const {
 }
 
 std::span<const std::byte> Model::expert_blob(ExpertId id) const {
-  ES_ASSERT(id.layer < experts_.size() && id.expert < experts_[id.layer].size(), "an expert of the model");
-  return experts_[id.layer][id.expert].span();
+  ES_ASSERT(id.layer < first_blob_.size() && id.expert < description_.router.experts, "an expert of the model");
+  return experts_.span().subspan(size(blob_offset(id)), size(blob_layout(id.layer).bytes));
 }
 
 const std::string& Model::file_sha256() const {

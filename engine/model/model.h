@@ -62,6 +62,7 @@ class Model {
   void load_tokenizer();
   void load_weights();
   void load_experts(int layer);
+  std::int64_t blob_offset(ExpertId id) const;
 
   std::unique_ptr<GgufReader> reader_;
   ModelDescription description_;
@@ -70,7 +71,8 @@ class Model {
   WeightMatrix embedding_, output_;
   std::vector<float> output_norm_;
   std::vector<LayerWeights> layers_;
-  std::vector<std::vector<AlignedBytes>> experts_;  // [layer][expert]
+  AlignedBytes experts_;                  // all blobs, layer by layer, each on a 64-byte boundary
+  std::vector<std::int64_t> first_blob_;  // [layer]: where the layer's blobs begin
   std::int64_t expert_bytes_ = 0, dense_bytes_ = 0;
   mutable std::once_flag sha256_once_;
   mutable std::string sha256_;

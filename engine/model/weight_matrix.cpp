@@ -1,5 +1,7 @@
 #include "engine/model/weight_matrix.h"
 
+#include <sys/mman.h>
+
 #include <cstring>
 #include <new>
 
@@ -8,11 +10,14 @@
 namespace expertscope {
 
 AlignedBytes::AlignedBytes(std::int64_t bytes) : size_(bytes) {
-  constexpr std::size_t kAlignment = 64;
-  const std::size_t rounded = (static_cast<std::size_t>(bytes) + kAlignment - 1) / kAlignment * kAlignment;
+  constexpr std::size_t kHugePage = 2 * 1024 * 1024;
+  const std::size_t alignment = static_cast<std::size_t>(bytes) >= kHugePage ? kHugePage : kAlignment;
+  const std::size_t rounded = (static_cast<std::size_t>(bytes) + alignment - 1) / alignment * alignment;
   if (rounded == 0) return;
-  bytes_.reset(static_cast<std::byte*>(std::aligned_alloc(kAlignment, rounded)));
+  bytes_.reset(static_cast<std::byte*>(std::aligned_alloc(alignment, rounded)));
   if (!bytes_) throw std::bad_alloc();
+  // A token touches a few rows here and there of much memory, which exhausts the TLB with small pages. Only a wish.
+  if (alignment == kHugePage) ::madvise(bytes_.get(), rounded, MADV_HUGEPAGE);
 }
 
 void split_into_planes(TensorType type, std::int64_t values, const std::byte* file, std::byte* quants, std::byte* scales) {

@@ -15,9 +15,11 @@
 
 namespace expertscope {
 
-// Bytes on a 64-byte boundary, not initialised: pages that nobody writes cost nothing. Throws std::bad_alloc.
+// Bytes on a 64-byte boundary (large ones in huge pages), not initialised. Throws std::bad_alloc.
 class AlignedBytes {
  public:
+  static constexpr std::int64_t kAlignment = 64;
+
   AlignedBytes() = default;
   explicit AlignedBytes(std::int64_t bytes);
   std::byte* data() { return bytes_.get(); }
