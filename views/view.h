@@ -1,6 +1,7 @@
 // What every view is given to draw from, and what it may answer with. A view owns its window's state and nothing else.
 #pragma once
 
+#include <array>
 #include <cstdint>
 #include <string>
 #include <vector>
@@ -21,7 +22,7 @@ struct LiveNumbers {
   StepSums recent;                       // last 32 decoded tokens; of an opened session, all of them
   StepSums last_token;                   // the last decode step
   std::uint64_t generated = 0;
-  Bottleneck holds_back;                 // of `recent`
+  std::array<TimeNs, kTimeParts> holds_back_parts{};  // of `recent`: what holds the tokens back does not flicker
   Severity worst_health = Severity::info;
   std::uint64_t health_notes = 0;        // that are worse than info
 };
