@@ -49,8 +49,15 @@ EngineThread::EngineThread(RunPlan plan, LiveOptions options)
   draft_.live = true;
   draft_.session_path = options_.session_path;
   draft_.speed = options_.speed;
-  status_ = draft_;
-  thread_ = std::thread([this] { run(); });
+  std::promise<void> ready;
+  std::future<void> stands = ready.get_future();
+  thread_ = std::thread([this, &ready] { run(ready); });
+  try {
+    stands.get();
+  } catch (...) {
+    thread_.join();
+    throw;
+  }
 }
 
 EngineThread::~EngineThread() {
@@ -77,32 +84,39 @@ LiveStatus EngineThread::status() const {
 
 // --- the engine's thread ------------------------------------------------------------------------------------------------
 
-void EngineThread::run() {
+void EngineThread::run(std::promise<void>& ready) {
+  std::unique_ptr<EngineRig> rig;
   try {
-    EngineRig rig(plan_);
+    rig = std::make_unique<EngineRig>(plan_);
     writer_ = std::make_unique<SessionWriter>(options_.session_path);
-    rig.recorder()->set_wall("started_at", utc_now());
-    record_host(*rig.recorder(), plan_);
-    rig.runner().set_boundary_hook([this, &rig](std::uint32_t, TimeNs now) { return at_boundary(rig, now); });
-    Collector collector(*rig.recorder());
-    collector.subscribe(writer_->queue());
-    collector.subscribe(batches_);
-    publish(rig);
-    bool in_order = true;
-    try {
-      run_prompts(rig);
-      script_.report_rest(rig.recorder(), rig.runner().generated());
-    } catch (const std::exception& error) {
-      in_order = false;
-      fail(error.what());
-    }
-    rig.recorder()->set_wall("ended_at", utc_now());
-    collector.close(in_order);
-    if (const auto error = writer_->close()) fail(*error);
+    publish(*rig);
+  } catch (...) {
+    ready.set_exception(std::current_exception());
+    return;
+  }
+  ready.set_value();  // from here on the constructor may have returned
+  drive(*rig);
+}
+
+void EngineThread::drive(EngineRig& rig) {
+  Recorder& recorder = *rig.recorder();
+  recorder.set_wall("started_at", utc_now());
+  record_host(recorder, plan_);
+  rig.runner().set_boundary_hook([this, &rig](std::uint32_t, TimeNs now) { return at_boundary(rig, now); });
+  Collector collector(recorder);
+  collector.subscribe(writer_->queue());
+  collector.subscribe(batches_);
+  bool in_order = true;
+  try {
+    run_prompts(rig);
+    script_.report_rest(&recorder, rig.runner().generated());
   } catch (const std::exception& error) {
+    in_order = false;
     fail(error.what());
   }
-  batches_->close();
+  recorder.set_wall("ended_at", utc_now());
+  collector.close(in_order);
+  if (const auto error = writer_->close(); error && !writer_failed_) fail(*error);
   const std::lock_guard lock(mutex_);
   status_.ended = true;
   status_.running = false;
@@ -145,7 +159,7 @@ bool EngineThread::at_boundary(EngineRig& rig, TimeNs now) {
   while (true) {
     if (!serve_commands(rig)) return false;
     if (endless_running_ && !prompts_.empty() && !paused_) return false;  // the user's prompt comes first
-    if (paused_ && steps_allowed_ == 0) {
+    if (holds(rig) || (paused_ && steps_allowed_ == 0)) {
       publish(rig);
       wait_for_command({});
       pacer_.restart();
@@ -156,13 +170,17 @@ bool EngineThread::at_boundary(EngineRig& rig, TimeNs now) {
       break;
     }
     const auto due = pacer_.due(now, Pacer::Clock::now());
-    if (due <= Pacer::Clock::now()) break;
+    if (options_.hold_at_token || due <= Pacer::Clock::now()) break;
     publish(rig);
     wait_for_command(due);
   }
   script_.apply_due(rig.runner(), rig.runner().generated());
   publish(rig);
   return true;
+}
+
+bool EngineThread::holds(EngineRig& rig) const {
+  return options_.hold_at_token && rig.runner().generated() >= *options_.hold_at_token;
 }
 
 // False when the run is to end.

@@ -6,6 +6,7 @@
 #include <condition_variable>
 #include <cstdint>
 #include <deque>
+#include <future>
 #include <memory>
 #include <mutex>
 #include <optional>
@@ -28,6 +29,8 @@ struct LiveOptions {
   // that is running. Empty: wait for the user.
   std::vector<PromptItem> endless;
   double speed = 1;  // modelled seconds per wall second; 0 = as fast as it computes
+  // Compute to this generated token as fast as possible and stay there, for pictures: the same command shows the same.
+  std::optional<std::uint32_t> hold_at_token;
 };
 
 // Keeps modelled time and wall time together: says until when the engine has to wait.
@@ -50,7 +53,8 @@ class Pacer {
 
 class EngineThread {
  public:
-  // Starts the thread. What fails there is told by status().error.
+  // Returns once the engine stands and its session file is there. InputError when parts do not fit together or the file cannot
+  // be made. What fails later is told by status().error.
   EngineThread(RunPlan, LiveOptions);
   ~EngineThread();  // ends the run at the next token boundary and closes the session
   EngineThread(const EngineThread&) = delete;
@@ -63,9 +67,11 @@ class EngineThread {
 
  private:
   // All of these on the engine's thread.
-  void run();
+  void run(std::promise<void>& ready);
+  void drive(EngineRig&);
   void run_prompts(EngineRig&);
   bool at_boundary(EngineRig&, TimeNs now);
+  bool holds(EngineRig&) const;
   std::optional<PromptItem> next_prompt(EngineRig&, int& tokens);
   bool serve_commands(EngineRig&);
   void apply(EngineRig&, const Command&);

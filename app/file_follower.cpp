@@ -21,9 +21,9 @@ FileFollower::~FileFollower() {
   thread_.join();
 }
 
-bool FileFollower::loaded() const {
+std::unique_ptr<Trace> FileFollower::take_trace() {
   const std::lock_guard lock(mutex_);
-  return loaded_;
+  return std::move(trace_);
 }
 
 std::string FileFollower::error() const {
@@ -38,22 +38,21 @@ bool FileFollower::wait() {
 
 void FileFollower::run() {
   try {
-    Batch batch = reader_.read_all();
-    bool ended = batch.ended;
-    batches_->push(std::make_shared<const Batch>(std::move(batch)));
+    auto trace = std::make_unique<Trace>();
+    trace->append(reader_.read_all());
+    bool ended = trace->ended;
     {
       const std::lock_guard lock(mutex_);
-      loaded_ = true;
+      trace_ = std::move(trace);
     }
     while (!ended && wait()) {
-      batch = reader_.poll();
+      Batch batch = reader_.poll();
       ended = batch.ended;
       if (!batch.empty() || ended) batches_->push(std::make_shared<const Batch>(std::move(batch)));
     }
   } catch (const std::exception& error) {
     const std::lock_guard lock(mutex_);
     error_ = error.what();
-    loaded_ = true;
   }
   batches_->close();
 }

@@ -47,7 +47,7 @@ std::string sessions_folder() {
   std::error_code error;
   fs::create_directories(folder, error);
   if (error) throw InputError(fmt::format("{}: the folder for sessions cannot be made: {}; set XDG_DATA_HOME", folder.string(), error.message()));
-  return folder.string();
+  return fs::absolute(folder).lexically_normal().string();
 }
 
 std::string new_session_path(const std::string& folder, const std::string& stem) {
