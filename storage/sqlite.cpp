@@ -69,4 +69,10 @@ std::string_view Statement::bytes(int column) const {
   return data ? std::string_view(data, size) : std::string_view();
 }
 
+std::string_view Statement::text(int column) const {
+  const auto* data = reinterpret_cast<const char*>(sqlite3_column_text(handle_, column));
+  const auto size = static_cast<std::size_t>(sqlite3_column_bytes(handle_, column));
+  return data ? std::string_view(data, size) : std::string_view();
+}
+
 }  // namespace expertscope::sqlite

@@ -70,6 +70,8 @@ class Statement {
   double real(int column) const { return sqlite3_column_double(handle_, column); }
   bool is_null(int column) const { return sqlite3_column_type(handle_, column) == SQLITE_NULL; }
   std::string_view bytes(int column) const;  // of a text or blob; valid until the next step
+  std::string_view text(int column) const;   // of any value, numbers as SQLite writes them; valid until the next step
+  int columns() const { return sqlite3_column_count(handle_); }
 
  private:
   Statement& check(int code);

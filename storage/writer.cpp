@@ -54,6 +54,7 @@ sqlite::Database create(const std::string& path, const WriterOptions& options) {
     db.exec("COMMIT");
     db.exec("PRAGMA journal_mode = WAL");
     db.exec("PRAGMA synchronous = NORMAL");
+    db.integer("SELECT count(*) FROM sqlite_schema");  // the first read takes the lock that says: in use
     if (options.max_pages > 0) db.exec(fmt::format("PRAGMA max_page_count = {}", options.max_pages));
     return db;
   } catch (const sqlite::Error& error) {
