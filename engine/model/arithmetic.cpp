@@ -9,7 +9,9 @@ namespace expertscope {
 
 namespace {
 
-std::size_t size(std::int64_t n) { return static_cast<std::size_t>(n); }
+std::size_t size(std::int64_t n) {
+  return static_cast<std::size_t>(n);
+}
 
 // Pointers to the rows of a [tokens][width] buffer.
 template <typename T>
@@ -88,7 +90,8 @@ void Arithmetic::begin_step(std::span<const TokenInput> tokens) {
 void Arithmetic::grow(Sequence& sequence) {
   if (sequence.length <= sequence.capacity) return;
   constexpr int kLeastPositions = 256;
-  sequence.capacity = std::min(description_.context, std::max({sequence.length, 2 * sequence.capacity, kLeastPositions}));
+  sequence.capacity =
+      std::min(description_.context, std::max({sequence.length, 2 * sequence.capacity, kLeastPositions}));
   for (auto* cache : {&sequence.keys, &sequence.values}) {
     for (std::vector<float>& rows : *cache) {
       rows.resize(size(sequence.capacity) * size(description_.head_dim));
@@ -120,7 +123,8 @@ void Arithmetic::attention(int layer) {
       {{weights.q.view(), normed, q}, {weights.k.view(), normed, k}, {weights.v.view(), normed, v}}});
   for_tokens([&](int t) { rotate_and_store(layer, t); });
   attend_all(layer);
-  kernels_.multiply(weights.output.view(), row_pointers<const float>(attended_.data(), step_tokens(), description_.q_width()),
+  kernels_.multiply(weights.output.view(),
+                    row_pointers<const float>(attended_.data(), step_tokens(), description_.q_width()),
                     row_pointers(delta_.data(), step_tokens(), width));
   for_tokens([&](int t) { add(row(delta_, t, width), width, row(x_, t, width)); });
 }
@@ -204,8 +208,8 @@ void Arithmetic::expert(int layer, std::span<const std::byte> blob, std::span<co
     expert_to_.push_back(output_row(pick.token, pick.rank));
   }
   const auto hidden = row_pointers(hidden_.data(), static_cast<int>(rows.size()), description_.expert_ff);
-  kernels_.gated_multiply(matrix_in_blob(layout.gate, blob.data()), matrix_in_blob(layout.up, blob.data()), expert_from_,
-                          hidden);
+  kernels_.gated_multiply(matrix_in_blob(layout.gate, blob.data()), matrix_in_blob(layout.up, blob.data()),
+                          expert_from_, hidden);
   const std::vector<const float*> inner(hidden.begin(), hidden.end());
   kernels_.multiply(matrix_in_blob(layout.down, blob.data()), inner, expert_to_);
 }
@@ -220,8 +224,10 @@ void Arithmetic::combine(int layer, int token, std::span<const float> weights) {
   for (std::size_t rank = 0; rank < weights.size(); ++rank) {
     if (weights[rank] == 0) continue;
     const float* output = output_row(token, static_cast<int>(rank));
-    if (any) add_scaled(output, weights[rank], width, sum);
-    else scale(output, weights[rank], width, sum);
+    if (any)
+      add_scaled(output, weights[rank], width, sum);
+    else
+      scale(output, weights[rank], width, sum);
     any = true;
   }
   if (any) add(sum, width, row(x_, token, width));
@@ -247,8 +253,12 @@ std::span<const float> Arithmetic::logits(int token) const {
   return {logits_.data() + size(logit_rows_[size(token)]) * size(description_.vocab), size(description_.vocab)};
 }
 
-std::span<const float> Arithmetic::expert_input(int token) const { return view(expert_input_, token, description_.width); }
-std::span<const float> Arithmetic::hidden(int token) const { return view(x_, token, description_.width); }
+std::span<const float> Arithmetic::expert_input(int token) const {
+  return view(expert_input_, token, description_.width);
+}
+std::span<const float> Arithmetic::hidden(int token) const {
+  return view(x_, token, description_.width);
+}
 
 std::span<const float> Arithmetic::expert_output(int token, int rank) const {
   ES_ASSERT(rank >= 0 && rank < description_.router.top_k, "a rank of the router");
@@ -274,7 +284,9 @@ std::int64_t Arithmetic::kv_bytes() const {
   return kv_bytes_per_token() * description_.context * static_cast<std::int64_t>(sequences_.size());
 }
 
-int Arithmetic::step_tokens() const { return static_cast<int>(tokens_.size()); }
+int Arithmetic::step_tokens() const {
+  return static_cast<int>(tokens_.size());
+}
 
 float* Arithmetic::row(std::vector<float>& buffer, int token, int width) {
   return buffer.data() + size(token) * size(width);

@@ -1,10 +1,10 @@
-// The arithmetic of a forward pass, in the pieces that a machine schedules. Holds the activations of one step and the KV
-// cache of every sequence. Results depend neither on the number of threads nor on which tokens share a step: a token's
-// values are the same bits in a prompt's batch and alone.
+// The arithmetic of a forward pass, in the pieces that a machine schedules. Holds the activations of one step and the
+// KV cache of every sequence. Results depend neither on the number of threads nor on which tokens share a step: a
+// token's values are the same bits in a prompt's batch and alone.
 //
 // A step is: begin_step; for each layer attention, router, then for each token its experts and combine; head.
-// Not thread-safe: called from the machine's thread only, parallel inside through the pool. Calling out of order, with an
-// index out of range or beyond the context is our own mistake and asserts.
+// Not thread-safe: called from the machine's thread only, parallel inside through the pool. Calling out of order, with
+// an index out of range or beyond the context is our own mistake and asserts.
 #pragma once
 
 #include <cstddef>
@@ -52,8 +52,8 @@ class Arithmetic {
   // need not have been computed.
   void combine(int layer, int token, std::span<const float> weights);
 
-  void head();                                         // final norm and logits of the tokens that want them
-  std::span<const float> logits(int token) const;      // [vocab]; of a token that wanted them, after head()
+  void head();                                     // final norm and logits of the tokens that want them
+  std::span<const float> logits(int token) const;  // [vocab]; of a token that wanted them, after head()
 
   // The hidden state entering the experts of the last router() (x_l) and the residual stream, for inexact policies and
   // tests.
@@ -61,11 +61,11 @@ class Arithmetic {
   std::span<const float> hidden(int token) const;
   std::span<const float> expert_output(int token, int rank) const;
 
-  void reset_sequence(int sequence);                   // forget its KV cache
-  int sequence_length(int sequence) const;             // positions it holds
+  void reset_sequence(int sequence);        // forget its KV cache
+  int sequence_length(int sequence) const;  // positions it holds
 
-  std::int64_t kv_bytes_per_token() const;             // over all layers, float32
-  std::int64_t kv_bytes() const;                       // with every sequence at full context
+  std::int64_t kv_bytes_per_token() const;  // over all layers, float32
+  std::int64_t kv_bytes() const;            // with every sequence at full context
 
  private:
   struct Sequence {
@@ -94,16 +94,16 @@ class Arithmetic {
   int current_layer_ = -1;
   std::vector<TokenInput> tokens_;
   std::vector<Sequence> sequences_;
-  std::vector<int> logit_rows_;  // by token, -1 where none
-  std::vector<float> rope_cos_, rope_sin_;                  // [token][dims / 2]
-  std::vector<float> x_, normed_, expert_input_;            // [token][width]
-  std::vector<float> q_, k_, v_, attended_, delta_;         // [token][…]
-  std::vector<float> router_logits_;                        // [token][experts]
-  std::vector<float> hidden_;                               // [rows of one expert][expert_ff]
-  std::vector<float> expert_output_;                        // [token][rank][width]
-  std::vector<const float*> expert_from_;                   // rows of the expert that runs
+  std::vector<int> logit_rows_;                      // by token, -1 where none
+  std::vector<float> rope_cos_, rope_sin_;           // [token][dims / 2]
+  std::vector<float> x_, normed_, expert_input_;     // [token][width]
+  std::vector<float> q_, k_, v_, attended_, delta_;  // [token][…]
+  std::vector<float> router_logits_;                 // [token][experts]
+  std::vector<float> hidden_;                        // [rows of one expert][expert_ff]
+  std::vector<float> expert_output_;                 // [token][rank][width]
+  std::vector<const float*> expert_from_;            // rows of the expert that runs
   std::vector<float*> expert_to_;
-  std::vector<float> logits_;                               // [tokens that want them][vocab]
+  std::vector<float> logits_;  // [tokens that want them][vocab]
 };
 
 }  // namespace expertscope

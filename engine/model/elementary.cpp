@@ -21,7 +21,9 @@ double power_of_two(std::int64_t exponent) {
 
 }  // namespace
 
-float exp_f32(float x) { return simd::hn::GetLane(simd::exp(simd::hn::Set(simd::Floats(), x))); }
+float exp_f32(float x) {
+  return simd::hn::GetLane(simd::exp(simd::hn::Set(simd::Floats(), x)));
+}
 
 double exp_f64(double x) {
   const double k = std::nearbyint(x * 0x1.71547652b82fep+0);
@@ -62,10 +64,18 @@ void sincos_f64(double x, double& sine, double& cosine) {
   }
   s *= r;
   switch (static_cast<std::int64_t>(k) & 3) {
-    case 0: sine = s, cosine = c; break;
-    case 1: sine = c, cosine = -s; break;
-    case 2: sine = -s, cosine = -c; break;
-    default: sine = -c, cosine = s; break;
+    case 0:
+      sine = s, cosine = c;
+      break;
+    case 1:
+      sine = c, cosine = -s;
+      break;
+    case 2:
+      sine = -s, cosine = -c;
+      break;
+    default:
+      sine = -c, cosine = s;
+      break;
   }
 }
 

@@ -1,14 +1,14 @@
 #include "engine/model/gguf_reader.h"
 
-#include <fcntl.h>
-#include <sys/stat.h>
-#include <unistd.h>
-
 #include <algorithm>
 #include <bit>
 #include <cerrno>
 #include <cstring>
 #include <limits>
+
+#include <fcntl.h>
+#include <sys/stat.h>
+#include <unistd.h>
 
 #include "engine/error.h"
 #include "engine/model/sha256.h"
@@ -27,8 +27,8 @@ constexpr std::size_t kMaxTensorNameBytes = 63;
 constexpr std::uint32_t kMaxDimensions = 4;
 constexpr std::int64_t kMaxTensorValues = std::int64_t{1} << 48;
 constexpr std::int64_t kMaxAlignment = 1024 * 1024;
-// The least that an entry (key length, type, one byte) and a tensor's description (name length, dimensions, one of them,
-// type, offset) take.
+// The least that an entry (key length, type, one byte) and a tensor's description (name length, dimensions, one of
+// them, type, offset) take.
 constexpr std::uint64_t kLeastEntryBytes = 8 + 4 + 1;
 constexpr std::uint64_t kLeastTensorInfoBytes = 8 + 4 + 8 + 4 + 8;
 
@@ -37,17 +37,22 @@ std::int64_t scalar_bytes(GgufType type) {
   switch (type) {
     case GgufType::u8:
     case GgufType::i8:
-    case GgufType::boolean: return 1;
+    case GgufType::boolean:
+      return 1;
     case GgufType::u16:
-    case GgufType::i16: return 2;
+    case GgufType::i16:
+      return 2;
     case GgufType::u32:
     case GgufType::i32:
-    case GgufType::f32: return 4;
+    case GgufType::f32:
+      return 4;
     case GgufType::u64:
     case GgufType::i64:
-    case GgufType::f64: return 8;
+    case GgufType::f64:
+      return 8;
     case GgufType::string:
-    case GgufType::array: return 0;
+    case GgufType::array:
+      return 0;
   }
   return 0;
 }
@@ -57,7 +62,9 @@ std::string quote(std::string_view text) {
   return "'" + escaped(text.substr(0, kShown)) + (text.size() > kShown ? "…'" : "'");
 }
 
-std::string system_error() { return std::strerror(errno); }
+std::string system_error() {
+  return std::strerror(errno);
+}
 
 // The value as an integer of any type, from its bytes in an array or an entry.
 std::int64_t integer_from(GgufType type, const char* p) {
@@ -66,13 +73,20 @@ std::int64_t integer_from(GgufType type, const char* p) {
     return static_cast<std::int64_t>(value);
   };
   switch (type) {
-    case GgufType::u8: return as(std::uint8_t{});
-    case GgufType::i8: return as(std::int8_t{});
-    case GgufType::u16: return as(std::uint16_t{});
-    case GgufType::i16: return as(std::int16_t{});
-    case GgufType::u32: return as(std::uint32_t{});
-    case GgufType::i32: return as(std::int32_t{});
-    default: return as(std::int64_t{});
+    case GgufType::u8:
+      return as(std::uint8_t{});
+    case GgufType::i8:
+      return as(std::int8_t{});
+    case GgufType::u16:
+      return as(std::uint16_t{});
+    case GgufType::i16:
+      return as(std::int16_t{});
+    case GgufType::u32:
+      return as(std::uint32_t{});
+    case GgufType::i32:
+      return as(std::int32_t{});
+    default:
+      return as(std::int64_t{});
   }
 }
 
@@ -131,8 +145,9 @@ class GgufReader::Cursor {
 
   std::string string(std::uint64_t cap, std::string_view what) {
     const auto length = number<std::uint64_t>(what);
-    if (length > cap) fail(std::string(what) + " of " + std::to_string(length) + " bytes; at most " + std::to_string(cap) +
-                           " are accepted, the file is damaged");
+    if (length > cap)
+      fail(std::string(what) + " of " + std::to_string(length) + " bytes; at most " + std::to_string(cap) +
+           " are accepted, the file is damaged");
     require(length, what);
     std::string out(static_cast<std::size_t>(length), '\0');
     read(out, what);
@@ -164,7 +179,9 @@ GgufReader::GgufReader(const std::filesystem::path& path) : path_(path) {
   }
 }
 
-GgufReader::~GgufReader() { ::close(fd_); }
+GgufReader::~GgufReader() {
+  ::close(fd_);
+}
 
 void GgufReader::open() {
   // Non-blocking, so that a named pipe is refused below and not waited for.
@@ -186,7 +203,8 @@ void GgufReader::parse() {
   char magic[4];
   cursor.read(magic, "the magic number");
   if (std::string_view(magic, 4) != "GGUF") {
-    fail_at(0, "starts with " + quote(std::string_view(magic, 4)) + " and not with 'GGUF'; this is not a GGUF model file");
+    fail_at(0,
+            "starts with " + quote(std::string_view(magic, 4)) + " and not with 'GGUF'; this is not a GGUF model file");
   }
   version_ = cursor.number<std::uint32_t>("the version");
   if ((version_ & 0xffff) == 0) {
@@ -201,18 +219,21 @@ void GgufReader::parse() {
     fail_at(8, "claims " + std::to_string(tensor_count) + " tensors, more than fit; the file is cut off or damaged");
   }
   if (entry_count > kMaxEntries || entry_count > cursor.remaining() / kLeastEntryBytes) {
-    fail_at(16, "claims " + std::to_string(entry_count) + " metadata keys, more than fit; the file is cut off or damaged");
+    fail_at(16,
+            "claims " + std::to_string(entry_count) + " metadata keys, more than fit; the file is cut off or damaged");
   }
   for (std::uint64_t i = 0; i < entry_count; ++i) parse_entry(cursor);
   if (const Value* value = find("general.alignment")) {
     if (value->type != GgufType::u32) fail_type("general.alignment", *value, "u32");
     alignment_ = std::get<std::int64_t>(value->data);
     if (alignment_ < 8 || alignment_ > kMaxAlignment || !std::has_single_bit(static_cast<std::uint64_t>(alignment_))) {
-      fail_key("general.alignment", "is " + std::to_string(alignment_) + "; it must be a power of two from 8 to 1048576");
+      fail_key("general.alignment",
+               "is " + std::to_string(alignment_) + "; it must be a power of two from 8 to 1048576");
     }
   }
   if (has("split.count") && integer("split.count", 0, 65535) > 1) {
-    fail_key("split.count", "says that the model is split over several files, which is not supported; "
+    fail_key("split.count",
+             "says that the model is split over several files, which is not supported; "
              "merge them into one file first (llama-gguf-split --merge)");
   }
   std::vector<std::uint64_t> offsets;
@@ -231,8 +252,10 @@ void GgufReader::parse_entry(Cursor& cursor) {
   const auto type = cursor.number<std::uint32_t>("its type");
   if (type > static_cast<std::uint32_t>(GgufType::f64)) cursor.fail("has unknown type " + std::to_string(type));
   Value value{static_cast<GgufType>(type), offset, {}};
-  if (value.type == GgufType::array) value.data = parse_array(cursor);
-  else value.data = parse_scalar(cursor, value.type);
+  if (value.type == GgufType::array)
+    value.data = parse_array(cursor);
+  else
+    value.data = parse_scalar(cursor, value.type);
   if (!values_.emplace(key, std::move(value)).second) fail_at(offset, "key " + quote(key) + " appears twice");
   key_order_.push_back(std::move(key));
 }
@@ -240,10 +263,14 @@ void GgufReader::parse_entry(Cursor& cursor) {
 GgufReader::Data GgufReader::parse_scalar(Cursor& cursor, GgufType type) const {
   constexpr std::string_view kWhat = "its value";
   switch (type) {
-    case GgufType::f32: return double{cursor.number<float>(kWhat)};
-    case GgufType::f64: return cursor.number<double>(kWhat);
-    case GgufType::boolean: return cursor.number<std::uint8_t>(kWhat) != 0;
-    case GgufType::string: return cursor.string(kMaxStringBytes, "its text");
+    case GgufType::f32:
+      return double{cursor.number<float>(kWhat)};
+    case GgufType::f64:
+      return cursor.number<double>(kWhat);
+    case GgufType::boolean:
+      return cursor.number<std::uint8_t>(kWhat) != 0;
+    case GgufType::string:
+      return cursor.string(kMaxStringBytes, "its text");
     case GgufType::u64: {
       const auto value = cursor.number<std::uint64_t>(kWhat);
       if (value > static_cast<std::uint64_t>(std::numeric_limits<std::int64_t>::max())) return value;
@@ -259,7 +286,8 @@ GgufReader::Data GgufReader::parse_scalar(Cursor& cursor, GgufType type) const {
 
 GgufReader::Array GgufReader::parse_array(Cursor& cursor) const {
   const auto element = cursor.number<std::uint32_t>("its element type");
-  if (element > static_cast<std::uint32_t>(GgufType::f64)) cursor.fail("has unknown element type " + std::to_string(element));
+  if (element > static_cast<std::uint32_t>(GgufType::f64))
+    cursor.fail("has unknown element type " + std::to_string(element));
   Array array{static_cast<GgufType>(element), 0, {}, {}};
   if (array.element == GgufType::array) cursor.fail("is an array of arrays, which is not accepted");
   const auto count = cursor.number<std::uint64_t>("its number of elements");
@@ -268,7 +296,8 @@ GgufReader::Array GgufReader::parse_array(Cursor& cursor) const {
                 " are accepted, the file is damaged");
   }
   array.count = static_cast<std::int64_t>(count);
-  const auto least_bytes = static_cast<std::uint64_t>(array.element == GgufType::string ? 8 : scalar_bytes(array.element));
+  const auto least_bytes =
+      static_cast<std::uint64_t>(array.element == GgufType::string ? 8 : scalar_bytes(array.element));
   cursor.require(count * least_bytes, "an array");
   if (array.element != GgufType::string) {
     array.bytes.resize(static_cast<std::size_t>(count * least_bytes));
@@ -310,7 +339,8 @@ void GgufReader::parse_tensor_info(Cursor& cursor, std::vector<std::uint64_t>& o
   const auto type_id = cursor.number<std::uint32_t>("its type");
   const auto type = supported_tensor_type(type_id);
   if (!type) {
-    cursor.fail("has type " + ggml_type_name(type_id) + ", which is not supported; use a file of F32, F16, BF16, Q8_0 or Q4_0");
+    cursor.fail("has type " + ggml_type_name(type_id) +
+                ", which is not supported; use a file of F32, F16, BF16, Q8_0 or Q4_0");
   }
   tensor.type = *type;
   if (tensor.shape[0] % block_values(*type) != 0) {
@@ -338,8 +368,9 @@ void GgufReader::place_tensors(std::int64_t header_end, const std::vector<std::u
     tensor.file_offset = data_start + expected;
     if (tensor.bytes > file_bytes_ - tensor.file_offset) {
       fail_at(tensor.info_offset, "tensor " + quote(tensor.name) + ": its " + std::to_string(tensor.bytes) +
-                                      " bytes at " + std::to_string(tensor.file_offset) + " go past the end of the file (" +
-                                      std::to_string(file_bytes_) + " bytes); the file is cut off, fetch it again");
+                                      " bytes at " + std::to_string(tensor.file_offset) +
+                                      " go past the end of the file (" + std::to_string(file_bytes_) +
+                                      " bytes); the file is cut off, fetch it again");
     }
     // The sum cannot overflow: every tensor so far lies within the file.
     expected += padded(tensor.bytes);
@@ -356,9 +387,11 @@ void GgufReader::read(std::int64_t file_offset, std::span<std::byte> out, std::s
   while (!out.empty()) {
     const ssize_t n = ::pread(fd_, out.data(), out.size(), file_offset);
     if (n < 0 && errno == EINTR) continue;
-    if (n < 0) fail_at(file_offset, "cannot be read at " + std::string(what) + " (" + system_error() + "); check the disk");
+    if (n < 0)
+      fail_at(file_offset, "cannot be read at " + std::string(what) + " (" + system_error() + "); check the disk");
     if (n == 0) {
-      fail_at(file_offset, "ended while reading " + std::string(what) + "; it was shortened meanwhile, restore the file");
+      fail_at(file_offset,
+              "ended while reading " + std::string(what) + "; it was shortened meanwhile, restore the file");
     }
     out = out.subspan(static_cast<std::size_t>(n));
     file_offset += n;
@@ -369,14 +402,15 @@ std::string GgufReader::sha256() const {
   struct stat info {};
   if (::fstat(fd_, &info) != 0 || info.st_size != file_bytes_ ||
       info.st_mtim.tv_sec * 1'000'000'000 + info.st_mtim.tv_nsec != changed_ns_) {
-    throw RunError(quote(path_.string()) + " changed after it was loaded; its checksum would not be that of the model in "
+    throw RunError(quote(path_.string()) +
+                   " changed after it was loaded; its checksum would not be that of the model in "
                    "use, start again");
   }
   Sha256 hash;
   std::vector<std::byte> buffer(1024 * 1024);
   for (std::int64_t offset = 0; offset < file_bytes_;) {
-    const std::span<std::byte> piece =
-        std::span(buffer).first(static_cast<std::size_t>(std::min<std::int64_t>(file_bytes_ - offset, std::ssize(buffer))));
+    const std::span<std::byte> piece = std::span(buffer).first(
+        static_cast<std::size_t>(std::min<std::int64_t>(file_bytes_ - offset, std::ssize(buffer))));
     read(offset, piece, "the file for its checksum");
     hash.update(piece);
     offset += std::ssize(piece);
@@ -384,7 +418,9 @@ std::string GgufReader::sha256() const {
   return hash.hex();
 }
 
-bool GgufReader::has(std::string_view key) const { return find(key) != nullptr; }
+bool GgufReader::has(std::string_view key) const {
+  return find(key) != nullptr;
+}
 
 std::optional<std::int64_t> GgufReader::find_integer(std::string_view key) const {
   const Value* value = find(key);
@@ -416,12 +452,14 @@ std::optional<std::string> GgufReader::find_string(std::string_view key) const {
 std::int64_t GgufReader::integer(std::string_view key, std::int64_t min, std::int64_t max) const {
   const std::int64_t value = to_integer(key, required(key));
   if (value < min || value > max) {
-    fail_key(key, "is " + std::to_string(value) + "; it must be from " + std::to_string(min) + " to " + std::to_string(max));
+    fail_key(key,
+             "is " + std::to_string(value) + "; it must be from " + std::to_string(min) + " to " + std::to_string(max));
   }
   return value;
 }
 
-std::int64_t GgufReader::integer_or(std::string_view key, std::int64_t min, std::int64_t max, std::int64_t absent) const {
+std::int64_t GgufReader::integer_or(std::string_view key, std::int64_t min, std::int64_t max,
+                                    std::int64_t absent) const {
   return has(key) ? integer(key, min, max) : absent;
 }
 
@@ -498,7 +536,8 @@ std::int64_t GgufReader::to_integer(std::string_view key, const Value& value) co
 
 void GgufReader::fail_type(std::string_view key, const Value& value, std::string_view wanted) const {
   std::string type(expertscope::name(value.type));
-  if (const Array* array = std::get_if<Array>(&value.data)) type += " of " + std::string(expertscope::name(array->element));
+  if (const Array* array = std::get_if<Array>(&value.data))
+    type += " of " + std::string(expertscope::name(array->element));
   fail_key(key, "has type " + type + " instead of " + std::string(wanted) + "; the file is damaged");
 }
 
@@ -520,6 +559,8 @@ void GgufReader::fail_at(std::int64_t offset, const std::string& problem) const 
   throw InputError(escaped(path_.string()) + ", byte " + std::to_string(offset) + ": " + problem);
 }
 
-void GgufReader::fail(const std::string& problem) const { throw InputError(escaped(path_.string()) + ": " + problem); }
+void GgufReader::fail(const std::string& problem) const {
+  throw InputError(escaped(path_.string()) + ": " + problem);
+}
 
 }  // namespace expertscope

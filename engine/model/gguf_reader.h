@@ -1,6 +1,6 @@
-// Reads the header of a GGUF file (versions 2 and 3) that may be hostile. Every length is checked against the bytes that
-// are really there before anything is allocated, and the file is read by pread, so that one that shrinks under us is an
-// error and not a signal. All functions throw InputError naming the file, the key or tensor, and the byte offset.
+// Reads the header of a GGUF file (versions 2 and 3) that may be hostile. Every length is checked against the bytes
+// that are really there before anything is allocated, and the file is read by pread, so that one that shrinks under us
+// is an error and not a signal. All functions throw InputError naming the file, the key or tensor, and the byte offset.
 // Immutable after construction; read() may be called from any thread.
 #pragma once
 
@@ -54,7 +54,8 @@ class GgufReader {
   std::int64_t integer(std::string_view key, std::int64_t min, std::int64_t max) const;
   std::int64_t integer_or(std::string_view key, std::int64_t min, std::int64_t max, std::int64_t absent) const;
   std::string string(std::string_view key) const;
-  std::vector<std::int64_t> integers(std::string_view key) const;  // an integer array, or one integer as an array of one
+  std::vector<std::int64_t> integers(
+      std::string_view key) const;  // an integer array, or one integer as an array of one
   std::vector<std::int32_t> int32_array(std::string_view key) const;
   std::vector<float> float_array(std::string_view key) const;
   std::vector<std::string> string_array(std::string_view key) const;

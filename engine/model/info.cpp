@@ -1,9 +1,9 @@
 #include "engine/model/info.h"
 
-#include <fmt/format.h>
-
 #include <algorithm>
 #include <map>
+
+#include <fmt/format.h>
 
 #include "engine/model/gguf_reader.h"
 #include "engine/model/model_description.h"
@@ -32,7 +32,8 @@ json tensors_by_type(const GgufReader& file) {
     sums[tensor.type].bytes += tensor.bytes;
   }
   json out = json::array();
-  for (const auto& [type, sum] : sums) out.push_back({{"type", name(type)}, {"tensors", sum.count}, {"bytes", sum.bytes}});
+  for (const auto& [type, sum] : sums)
+    out.push_back({{"type", name(type)}, {"tensors", sum.count}, {"bytes", sum.bytes}});
   return out;
 }
 
@@ -74,10 +75,11 @@ json slots_for(const ModelDescription& d, std::int64_t budget_bytes) {
       ++slots;
     }
   }
-  return {{"budget_bytes", budget_bytes},
-          {"slots_per_layer", per_layer},
-          {"slots", slots},
-          {"cache_ratio", std::min(1.0, static_cast<double>(budget_bytes) / static_cast<double>(all_experts_bytes(d)))}};
+  return {
+      {"budget_bytes", budget_bytes},
+      {"slots_per_layer", per_layer},
+      {"slots", slots},
+      {"cache_ratio", std::min(1.0, static_cast<double>(budget_bytes) / static_cast<double>(all_experts_bytes(d)))}};
 }
 
 json common_budgets(const ModelDescription& d) {
@@ -90,9 +92,12 @@ json common_budgets(const ModelDescription& d) {
 
 std::string gate_name(RouterGate gate) {
   switch (gate) {
-    case RouterGate::softmax: return "softmax";
-    case RouterGate::sigmoid: return "sigmoid";
-    case RouterGate::none: return "none";
+    case RouterGate::softmax:
+      return "softmax";
+    case RouterGate::sigmoid:
+      return "sigmoid";
+    case RouterGate::none:
+      return "none";
   }
   return "?";
 }
@@ -104,7 +109,9 @@ std::string bytes_text(std::int64_t bytes) {
   return fmt::format("{:.1f} KiB", value / 1024);
 }
 
-std::string bytes_text(const json& bytes) { return bytes_text(bytes.get<std::int64_t>()); }
+std::string bytes_text(const json& bytes) {
+  return bytes_text(bytes.get<std::int64_t>());
+}
 
 }  // namespace
 
@@ -147,46 +154,57 @@ json model_info(const std::filesystem::path& path) {
 
 std::string model_info_text(const json& info) {
   std::string out;
-  const auto line = [&out](std::string_view label, const std::string& text) { out += fmt::format("{:<14}{}\n", label, text); };
+  const auto line = [&out](std::string_view label, const std::string& text) {
+    out += fmt::format("{:<14}{}\n", label, text);
+  };
   const auto text = [&info](const char* path) { return info.at(json::json_pointer(path)).get<std::string>(); };
   const auto number = [&info](const char* path) { return info.at(json::json_pointer(path)).get<std::int64_t>(); };
   const auto& router = info.at("router");
   line("model", text("/name"));
-  line("file", fmt::format("{} ({}, GGUF version {})", text("/path"), bytes_text(info.at("file_bytes")), number("/gguf_version")));
+  line("file", fmt::format("{} ({}, GGUF version {})", text("/path"), bytes_text(info.at("file_bytes")),
+                           number("/gguf_version")));
   line("architecture", fmt::format("{}, {} layers, width {}, vocabulary {}, context {} tokens{}", text("/architecture"),
                                    number("/layers"), number("/width"), number("/vocab"), number("/context_tokens"),
                                    info.at("tied_output").get<bool>() ? ", tied output" : ""));
-  line("attention", fmt::format("{} query heads, {} key/value heads of {}; rotary base {}, {} values, {}", number("/attention/heads"),
-                                number("/attention/kv_heads"), number("/attention/head_dim"), info.at("/rope/base"_json_pointer).get<double>(),
-                                number("/rope/dims"), text("/rope/style")));
-  line("router", fmt::format("{} experts a layer, top {}, {}{}{}, scale {}", number("/router/experts"), number("/router/top_k"),
-                             text("/router/gate"), router.at("softmax_on_selected").get<bool>() ? ", softmax over the selected" : "",
-                             router.at("renormalise").get<bool>() ? ", renormalised" : "", router.at("scale").get<double>()));
+  line("attention",
+       fmt::format("{} query heads, {} key/value heads of {}; rotary base {}, {} values, {}",
+                   number("/attention/heads"), number("/attention/kv_heads"), number("/attention/head_dim"),
+                   info.at("/rope/base"_json_pointer).get<double>(), number("/rope/dims"), text("/rope/style")));
+  line("router",
+       fmt::format("{} experts a layer, top {}, {}{}{}, scale {}", number("/router/experts"), number("/router/top_k"),
+                   text("/router/gate"),
+                   router.at("softmax_on_selected").get<bool>() ? ", softmax over the selected" : "",
+                   router.at("renormalise").get<bool>() ? ", renormalised" : "", router.at("scale").get<double>()));
   line("experts", fmt::format("{} of hidden width {}, {} in all", number("/layers") * number("/router/experts"),
                               number("/expert_ff"), bytes_text(info.at("experts_bytes"))));
   line("other weights", bytes_text(info.at("dense_bytes")));
   line("KV cache", bytes_text(info.at("kv_bytes_per_token")) + " a token in float32");
   const auto& tokenizer = info.at("tokenizer");
-  line("tokenizer", text("/tokenizer/kind") + (tokenizer.at("supported").get<bool>() ? fmt::format(", {} tokens", number("/tokenizer/tokens"))
-                                                                                    : " (not supported: use token ids)"));
+  line("tokenizer", text("/tokenizer/kind") + (tokenizer.at("supported").get<bool>()
+                                                   ? fmt::format(", {} tokens", number("/tokenizer/tokens"))
+                                                   : " (not supported: use token ids)"));
   out += "\none expert by layer\n";
   const auto& layers = info.at("expert_by_layer");
   for (std::size_t first = 0; first < layers.size();) {  // runs of equal layers
     std::size_t last = first;
     while (last + 1 < layers.size() && layers[last + 1] == layers[first]) ++last;
     const auto& l = layers[first];
-    out += fmt::format("  {:<12}{:>12}  gate {}, up {}, down {}\n", first == last ? fmt::format("{}", first) : fmt::format("{}-{}", first, last),
-                       bytes_text(l.at("bytes")), l.at("gate").get<std::string>(), l.at("up").get<std::string>(), l.at("down").get<std::string>());
+    out += fmt::format("  {:<12}{:>12}  gate {}, up {}, down {}\n",
+                       first == last ? fmt::format("{}", first) : fmt::format("{}-{}", first, last),
+                       bytes_text(l.at("bytes")), l.at("gate").get<std::string>(), l.at("up").get<std::string>(),
+                       l.at("down").get<std::string>());
     first = last + 1;
   }
   out += "\ntensors by type\n";
   for (const auto& type : info.at("tensor_types")) {
-    out += fmt::format("  {:<12}{:>12}  {} tensors\n", type.at("type").get<std::string>(), bytes_text(type.at("bytes")), type.at("tensors").get<std::int64_t>());
+    out += fmt::format("  {:<12}{:>12}  {} tensors\n", type.at("type").get<std::string>(), bytes_text(type.at("bytes")),
+                       type.at("tensors").get<std::int64_t>());
   }
   out += "\nexpert slots that a budget buys\n";
   for (const auto& budget : info.at("budgets")) {
-    out += fmt::format("  {:<12}{:>5} a layer, {:>5} in all  cache ratio {:.3f}\n", bytes_text(budget.at("budget_bytes")),
-                       budget.at("slots_per_layer").get<std::int64_t>(), budget.at("slots").get<std::int64_t>(), budget.at("cache_ratio").get<double>());
+    out += fmt::format("  {:<12}{:>5} a layer, {:>5} in all  cache ratio {:.3f}\n",
+                       bytes_text(budget.at("budget_bytes")), budget.at("slots_per_layer").get<std::int64_t>(),
+                       budget.at("slots").get<std::int64_t>(), budget.at("cache_ratio").get<double>());
   }
   return out;
 }

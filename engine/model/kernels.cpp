@@ -21,7 +21,7 @@ namespace {
 constexpr int kBlockVectors = kQuantBlock / kLanes;  // a block of 32 columns is four vectors
 constexpr int kScaleGroup = 8;                       // scales are widened eight at a time
 constexpr int kRowTile = 4;                          // rows that share the loads of a token's vectors
-constexpr int kTokenTile = 3;                        // 4 x 3 accumulators, 3 token vectors and a weight fill 16 registers
+constexpr int kTokenTile = 3;  // 4 x 3 accumulators, 3 token vectors and a weight fill 16 registers
 
 const hn::FixedTag<std::int32_t, 8> kInts;
 const hn::FixedTag<std::int8_t, 8> kBytes;
@@ -111,8 +111,9 @@ HWY_INLINE void store_sums(const Vec (&sums)[Rows], float* y) {
 
 // Rows [row, row + Rows) times a few tokens, weights multiplied out on the way.
 //
-// Measured on an EPYC 9xx4 core for Q8_0, 256 columns, one token: 19.4 G weights/s from planes with eight rows at a time,
-// 17.6 to 18.1 from the file's 34-byte blocks (four or eight rows), 16 to 18 from planes with scales widened one by one.
+// Measured on an EPYC 9xx4 core for Q8_0, 256 columns, one token: 19.4 G weights/s from planes with eight rows at a
+// time, 17.6 to 18.1 from the file's 34-byte blocks (four or eight rows), 16 to 18 from planes with scales widened one
+// by one.
 template <TensorType Type, int Rows, int Tokens>
 void rows_times_few(const WeightView& w, int row, const float* const* x, float* const* y) {
   const int blocks = w.cols / kQuantBlock;
@@ -126,8 +127,8 @@ void rows_times_few(const WeightView& w, int row, const float* const* x, float* 
   }
   const float* tokens[Tokens];
   for (int t = 0; t < Tokens; ++t) tokens[t] = x[t];
-  // The same place in the rows that come next. At the end of the matrix that is what follows it in the blob, often the next
-  // matrix; prefetching cannot fault. Without it decode waits for memory (1,100 tokens/s instead of 1,350).
+  // The same place in the rows that come next. At the end of the matrix that is what follows it in the blob, often the
+  // next matrix; prefetching cannot fault. Without it decode waits for memory (1,100 tokens/s instead of 1,350).
   [[maybe_unused]] const std::ptrdiff_t next_rows = Rows * blocks * block_stride<Type>();
   alignas(32) float wide[Rows][kScaleGroup];
   for (int group = 0; group < blocks; group += kScaleGroup) {
@@ -181,8 +182,8 @@ void tile(const float* rows, int cols, const float* const* x, float* const* y, i
 
 // Rows [begin, end) times all tokens: four rows are multiplied out once and then meet every token.
 template <TensorType Type>
-void range_times_many(const WeightView& w, int begin, int end, std::span<const float* const> x, std::span<float* const> y,
-                      float* rows) {
+void range_times_many(const WeightView& w, int begin, int end, std::span<const float* const> x,
+                      std::span<float* const> y, float* rows) {
   const int tokens = static_cast<int>(x.size());
   int row = begin;
   for (; row + kRowTile <= end; row += kRowTile) {
@@ -207,11 +208,16 @@ constexpr std::size_t kMostProducts = 4;
 template <typename Call>
 void with_type(TensorType type, Call&& call) {
   switch (type) {
-    case TensorType::f32: return call.template operator()<TensorType::f32>();
-    case TensorType::f16: return call.template operator()<TensorType::f16>();
-    case TensorType::bf16: return call.template operator()<TensorType::bf16>();
-    case TensorType::q8_0: return call.template operator()<TensorType::q8_0>();
-    case TensorType::q4_0: return call.template operator()<TensorType::q4_0>();
+    case TensorType::f32:
+      return call.template operator()<TensorType::f32>();
+    case TensorType::f16:
+      return call.template operator()<TensorType::f16>();
+    case TensorType::bf16:
+      return call.template operator()<TensorType::bf16>();
+    case TensorType::q8_0:
+      return call.template operator()<TensorType::q8_0>();
+    case TensorType::q4_0:
+      return call.template operator()<TensorType::q4_0>();
   }
 }
 
@@ -229,10 +235,14 @@ void multiply_range(const WeightView& w, int begin, int end, std::span<const flo
                     std::vector<float>& scratch) {
   with_type(w.type, [&]<TensorType Type>() {
     switch (x.size()) {
-      case 1: return range_times_few<Type, 8, 1>(w, begin, end, x.data(), y.data());
-      case 2: return range_times_few<Type, 4, 2>(w, begin, end, x.data(), y.data());
-      case 3: return range_times_few<Type, 4, 3>(w, begin, end, x.data(), y.data());
-      default: break;
+      case 1:
+        return range_times_few<Type, 8, 1>(w, begin, end, x.data(), y.data());
+      case 2:
+        return range_times_few<Type, 4, 2>(w, begin, end, x.data(), y.data());
+      case 3:
+        return range_times_few<Type, 4, 3>(w, begin, end, x.data(), y.data());
+      default:
+        break;
     }
     scratch.resize(std::max(scratch.size(), static_cast<std::size_t>(kRowTile) * static_cast<std::size_t>(w.cols)));
     range_times_many<Type>(w, begin, end, x, y, scratch.data());

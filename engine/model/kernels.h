@@ -1,9 +1,9 @@
 // The SIMD kernels of the forward pass, over float32 activations.
 //
-// Every dot product is one chain of fused multiply-adds in eight lanes, values 8i + lane in order of i, then a fixed tree
-// over the lanes: ((0+2)+(1+3)) + ((4+6)+(5+7)). Quantised weights are multiplied out first (quant * scale, which is exact
-// for Q8_0 and Q4_0), so results are those of the dequantised matrix. So a row's result is the same bits on every x86-64-v3
-// CPU, whatever the batch it is in and however many threads share the rows.
+// Every dot product is one chain of fused multiply-adds in eight lanes, values 8i + lane in order of i, then a fixed
+// tree over the lanes: ((0+2)+(1+3)) + ((4+6)+(5+7)). Quantised weights are multiplied out first (quant * scale, which
+// is exact for Q8_0 and Q4_0), so results are those of the dequantised matrix. So a row's result is the same bits on
+// every x86-64-v3 CPU, whatever the batch it is in and however many threads share the rows.
 #pragma once
 
 #include <cstdint>
@@ -29,11 +29,12 @@ void rope_angles(std::span<const double> frequencies, int position, float* cosin
 
 // One query head over `length` cached positions: out[head_dim] = softmax(q k^T / sqrt(head_dim)) v. keys and values are
 // rows of head_dim (a multiple of 8); scores is scratch for `length` floats rounded up to a multiple of 8.
-void attend(const float* query, const float* keys, const float* values, int length, int head_dim, float* scores, float* out);
+void attend(const float* query, const float* keys, const float* values, int length, int head_dim, float* scores,
+            float* out);
 
 // n a multiple of 8.
-void add(const float* a, int n, float* x);                      // x += a
-void scale(const float* a, float factor, int n, float* x);      // x = factor * a
+void add(const float* a, int n, float* x);                       // x += a
+void scale(const float* a, float factor, int n, float* x);       // x = factor * a
 void add_scaled(const float* a, float factor, int n, float* x);  // x += factor * a, fused
 
 // The real values of one row: out[cols].

@@ -13,7 +13,9 @@ namespace expertscope {
 
 namespace {
 
-std::size_t size(std::int64_t n) { return static_cast<std::size_t>(n); }
+std::size_t size(std::int64_t n) {
+  return static_cast<std::size_t>(n);
+}
 
 std::int64_t round_up(std::int64_t bytes) {
   return (bytes + AlignedBytes::kAlignment - 1) / AlignedBytes::kAlignment * AlignedBytes::kAlignment;
@@ -58,12 +60,9 @@ WeightMatrix load_router(const GgufReader& file, const std::string& name) {
 
 LayerWeights load_layer(const GgufReader& file, int layer) {
   const auto name = [layer](const char* part) { return layer_tensor_name(layer, part); };
-  return {load_vector(file, name("attn_norm")),
-          load_vector(file, name("ffn_norm")),
-          load_matrix(file, name("attn_q")),
-          load_matrix(file, name("attn_k")),
-          load_matrix(file, name("attn_v")),
-          load_matrix(file, name("attn_output")),
+  return {load_vector(file, name("attn_norm")),   load_vector(file, name("ffn_norm")),
+          load_matrix(file, name("attn_q")),      load_matrix(file, name("attn_k")),
+          load_matrix(file, name("attn_v")),      load_matrix(file, name("attn_output")),
           load_router(file, name("ffn_gate_inp"))};
 }
 

@@ -43,14 +43,16 @@ class Model {
 
   // One expert at native precision, gate, up and down, laid out as blob_layout says. Valid as long as the model.
   std::span<const std::byte> expert_blob(ExpertId) const;
-  const ExpertBlobLayout& blob_layout(int layer) const { return description_.expert_blob[static_cast<std::size_t>(layer)]; }
+  const ExpertBlobLayout& blob_layout(int layer) const {
+    return description_.expert_blob[static_cast<std::size_t>(layer)];
+  }
 
   std::int64_t expert_bytes() const { return expert_bytes_; }  // all routed experts
   std::int64_t dense_bytes() const { return dense_bytes_; }    // everything else
   std::int64_t total_bytes() const { return expert_bytes_ + dense_bytes_; }
 
-  // SHA-256 of the file in hexadecimal, computed on the first call (about 0.2 s for 50 MB) and kept. Throws RunError when
-  // the file changed since it was loaded.
+  // SHA-256 of the file in hexadecimal, computed on the first call (about 0.2 s for 50 MB) and kept. Throws RunError
+  // when the file changed since it was loaded.
   const std::string& file_sha256() const;
 
   const WeightMatrix& embedding() const { return embedding_; }                                  // [vocab][width]

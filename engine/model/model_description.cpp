@@ -25,8 +25,8 @@ std::string shape_text(const std::vector<std::int64_t>& shape) {
   return text + "}";
 }
 
-// The tensors a loader has asked for. What it did not ask for would be left out of the computation and give wrong text, so
-// it is refused.
+// The tensors a loader has asked for. What it did not ask for would be left out of the computation and give wrong text,
+// so it is refused.
 class TensorChecklist {
  public:
   explicit TensorChecklist(const GgufReader& file) : file_(file) {}
@@ -35,7 +35,8 @@ class TensorChecklist {
     const GgufTensor* tensor = file_.find_tensor(name);
     if (!tensor) return nullptr;
     if (tensor->shape != shape) {
-      file_.fail_tensor(name, "has shape " + shape_text(tensor->shape) + " where the metadata asks for " + shape_text(shape));
+      file_.fail_tensor(name,
+                        "has shape " + shape_text(tensor->shape) + " where the metadata asks for " + shape_text(shape));
     }
     seen_.insert(tensor);
     return tensor;
@@ -50,7 +51,8 @@ class TensorChecklist {
   void refuse_the_rest() const {
     for (const GgufTensor& tensor : file_.tensors()) {
       if (!seen_.contains(&tensor)) {
-        file_.fail_tensor(tensor.name, "is not part of the architecture as supported; without it the model would give wrong text");
+        file_.fail_tensor(tensor.name,
+                          "is not part of the architecture as supported; without it the model would give wrong text");
       }
     }
   }
@@ -68,13 +70,15 @@ double number(const GgufReader& file, const std::string& key, double min, double
   const std::optional<double> value = file.has(key) || !absent ? file.find_number(key) : absent;
   if (!value) file.fail_key(key, "is missing; the file is incomplete, convert the model again");
   if (!(*value >= min && *value <= max)) {
-    file.fail_key(key, "is " + std::to_string(*value) + "; it must be from " + std::to_string(min) + " to " + std::to_string(max));
+    file.fail_key(key, "is " + std::to_string(*value) + "; it must be from " + std::to_string(min) + " to " +
+                           std::to_string(max));
   }
   return *value;
 }
 
 // One value for all layers, written once or once a layer.
-std::int64_t same_for_all_layers(const GgufReader& file, const std::string& key, int layers, std::int64_t min, std::int64_t max) {
+std::int64_t same_for_all_layers(const GgufReader& file, const std::string& key, int layers, std::int64_t min,
+                                 std::int64_t max) {
   const std::vector<std::int64_t> values = file.integers(key);
   if (values.size() != 1 && values.size() != static_cast<std::size_t>(layers)) {
     file.fail_key(key, "has " + std::to_string(values.size()) + " entries for " + std::to_string(layers) + " layers");
@@ -83,14 +87,16 @@ std::int64_t same_for_all_layers(const GgufReader& file, const std::string& key,
     if (value != values[0]) file.fail_key(key, "differs between layers, which is not supported");
   }
   if (values[0] < min || values[0] > max) {
-    file.fail_key(key, "is " + std::to_string(values[0]) + "; it must be from " + std::to_string(min) + " to " + std::to_string(max));
+    file.fail_key(key, "is " + std::to_string(values[0]) + "; it must be from " + std::to_string(min) + " to " +
+                           std::to_string(max));
   }
   return values[0];
 }
 
 void require_multiple(const GgufReader& file, const std::string& key, std::int64_t value, int of) {
   if (value % of != 0) {
-    file.fail_key(key, "gives rows of " + std::to_string(value) + " values; the kernels need a multiple of " + std::to_string(of));
+    file.fail_key(key, "gives rows of " + std::to_string(value) + " values; the kernels need a multiple of " +
+                           std::to_string(of));
   }
 }
 
@@ -100,7 +106,8 @@ void read_attention(const GgufReader& file, const std::string& prefix, ModelDesc
   const std::string kv_key = prefix + "attention.head_count_kv";
   if (file.has(kv_key)) d.kv_heads = static_cast<int>(same_for_all_layers(file, kv_key, d.layers, 1, d.heads));
   if (d.heads % d.kv_heads != 0) {
-    file.fail_key(kv_key, "is " + std::to_string(d.kv_heads) + ", which does not divide " + std::to_string(d.heads) + " query heads");
+    file.fail_key(kv_key, "is " + std::to_string(d.kv_heads) + ", which does not divide " + std::to_string(d.heads) +
+                              " query heads");
   }
   const std::string key_length = prefix + "attention.key_length";
   if (!file.has(key_length) && d.width % d.heads != 0) {
@@ -108,7 +115,8 @@ void read_attention(const GgufReader& file, const std::string& prefix, ModelDesc
   }
   d.head_dim = static_cast<int>(file.integer_or(key_length, 8, 4096, d.width / d.heads));
   if (d.head_dim % 8 != 0 || d.q_width() % kQuantBlock != 0) {
-    file.fail("heads of " + std::to_string(d.head_dim) + " values are not supported; the kernels need a multiple of 8, and of "
+    file.fail("heads of " + std::to_string(d.head_dim) +
+              " values are not supported; the kernels need a multiple of 8, and of "
               "32 for all heads together");
   }
   const std::string value_length = prefix + "attention.value_length";
@@ -117,7 +125,8 @@ void read_attention(const GgufReader& file, const std::string& prefix, ModelDesc
   }
   const std::string window = prefix + "attention.sliding_window";
   const std::int64_t window_tokens = file.integer_or(window, 0, std::numeric_limits<std::int64_t>::max(), 0);
-  if (window_tokens > 0 && window_tokens < d.context) file.fail_key(window, "asks for windowed attention, which is not supported");
+  if (window_tokens > 0 && window_tokens < d.context)
+    file.fail_key(window, "asks for windowed attention, which is not supported");
   d.norm_eps = static_cast<float>(number(file, prefix + "attention.layer_norm_rms_epsilon", 1e-12, 0.1, std::nullopt));
 }
 
@@ -138,38 +147,49 @@ void read_rope(const GgufReader& file, const std::string& prefix, ModelDescripti
 void read_router(const GgufReader& file, const std::string& prefix, ModelDescription& d) {
   const std::string count = prefix + "expert_count", used = prefix + "expert_used_count";
   if (file.integer_or(count, 0, std::numeric_limits<std::int64_t>::max(), 0) == 0) {
-    file.fail_key(count, "is missing or 0: this is not a mixture-of-experts model, so there are no experts to offload; "
-                         "choose one such as Mixtral");
+    file.fail_key(count,
+                  "is missing or 0: this is not a mixture-of-experts model, so there are no experts to offload; "
+                  "choose one such as Mixtral");
   }
   d.router.experts = whole(file, count, 1, kMaxExperts);
   d.router.top_k = whole(file, used, 1, std::numeric_limits<std::int32_t>::max());
   if (d.router.top_k > d.router.experts) {
-    file.fail_key(used, "is " + std::to_string(d.router.top_k) + ", more than the " + std::to_string(d.router.experts) + " experts of a layer");
+    file.fail_key(used, "is " + std::to_string(d.router.top_k) + ", more than the " + std::to_string(d.router.experts) +
+                            " experts of a layer");
   }
   if (d.router.top_k > kMaxTopK) {
-    file.fail_key(used, "is " + std::to_string(d.router.top_k) + "; at most " + std::to_string(kMaxTopK) + " are supported");
+    file.fail_key(used,
+                  "is " + std::to_string(d.router.top_k) + "; at most " + std::to_string(kMaxTopK) + " are supported");
   }
   const std::string gating = prefix + "expert_gating_func";
   switch (file.integer_or(gating, 0, 255, 1)) {
     case 0:  // unset
-    case 1: d.router.gate = RouterGate::softmax; break;
-    case 2: d.router.gate = RouterGate::sigmoid; break;
+    case 1:
+      d.router.gate = RouterGate::softmax;
+      break;
+    case 2:
+      d.router.gate = RouterGate::sigmoid;
+      break;
     case 3:
       d.router.gate = RouterGate::none;
       d.router.softmax_on_selected = true;
       break;
-    default: file.fail_key(gating, "names a gate that is not supported; softmax (1), sigmoid (2) and softmax over the selected (3) are");
+    default:
+      file.fail_key(
+          gating, "names a gate that is not supported; softmax (1), sigmoid (2) and softmax over the selected (3) are");
   }
   d.router.scale = static_cast<float>(number(file, prefix + "expert_weights_scale", 1e-6, 1e6, 1));
   for (const char* unsupported : {"expert_shared_count", "leading_dense_block_count", "interleave_moe_layer_step"}) {
-    if (file.integer_or(prefix + unsupported, 0, std::numeric_limits<std::int64_t>::max(), 0) > (unsupported[0] == 'i' ? 1 : 0)) {
-      file.fail_key(prefix + unsupported, "asks for layers that are not made of routed experts alone, which is not supported");
+    if (file.integer_or(prefix + unsupported, 0, std::numeric_limits<std::int64_t>::max(), 0) >
+        (unsupported[0] == 'i' ? 1 : 0)) {
+      file.fail_key(prefix + unsupported,
+                    "asks for layers that are not made of routed experts alone, which is not supported");
     }
   }
 }
 
-// The blob: quants of gate, up, down, then their scales. Planes of quants come first because their sizes are multiples of
-// 16 bytes, which keeps every one of them aligned for wide loads without padding.
+// The blob: quants of gate, up, down, then their scales. Planes of quants come first because their sizes are multiples
+// of 16 bytes, which keeps every one of them aligned for wide loads without padding.
 ExpertBlobLayout blob_layout(TensorType gate, TensorType up, TensorType down, int width, int ff) {
   ExpertBlobLayout layout;
   layout.gate = {gate, ff, width, 0, 0};
@@ -188,10 +208,12 @@ ExpertBlobLayout blob_layout(TensorType gate, TensorType up, TensorType down, in
 }
 
 // Type of one of the three expert matrices of a layer, from one tensor for all experts or (early files) one for each.
-TensorType expert_type(const GgufReader& file, TensorChecklist& tensors, int layer, std::string_view part, int cols, int rows,
-                       int experts) {
-  if (const GgufTensor* merged = tensors.find(merged_experts_name(layer, part), {cols, rows, experts})) return merged->type;
-  if (!file.find_tensor(single_expert_name(layer, part, 0))) tensors.expect(merged_experts_name(layer, part), {cols, rows, experts});
+TensorType expert_type(const GgufReader& file, TensorChecklist& tensors, int layer, std::string_view part, int cols,
+                       int rows, int experts) {
+  if (const GgufTensor* merged = tensors.find(merged_experts_name(layer, part), {cols, rows, experts}))
+    return merged->type;
+  if (!file.find_tensor(single_expert_name(layer, part, 0)))
+    tensors.expect(merged_experts_name(layer, part), {cols, rows, experts});
   const TensorType type = tensors.expect(single_expert_name(layer, part, 0), {cols, rows}).type;
   for (int expert = 1; expert < experts; ++expert) {
     const std::string name = single_expert_name(layer, part, expert);
@@ -214,7 +236,8 @@ ModelDescription describe_llama(const GgufReader& file) {
   read_rope(file, prefix, d);
   d.rope.style = RopeStyle::interleaved;  // the converter permutes the rows of q and k for it
   d.router.renormalise = true;            // of this architecture, whatever the file says
-  const std::string ff_key = prefix + (file.has(prefix + "expert_feed_forward_length") ? "expert_feed_forward_length" : "feed_forward_length");
+  const std::string ff_key =
+      prefix + (file.has(prefix + "expert_feed_forward_length") ? "expert_feed_forward_length" : "feed_forward_length");
   d.expert_ff = static_cast<int>(same_for_all_layers(file, ff_key, d.layers, kQuantBlock, kMaxWidth * 4));
   require_multiple(file, ff_key, d.expert_ff, kQuantBlock);
 
@@ -222,7 +245,8 @@ ModelDescription describe_llama(const GgufReader& file) {
   const GgufTensor* embedding = file.find_tensor("token_embd.weight");
   if (!embedding) file.fail_tensor("token_embd.weight", "is missing; the file is incomplete, convert the model again");
   const std::int64_t rows = embedding->shape.size() == 2 ? embedding->shape[1] : 0;
-  if (rows < 1 || rows > kMaxVocab) file.fail_tensor("token_embd.weight", "has shape " + shape_text(embedding->shape) + ", which is no embedding");
+  if (rows < 1 || rows > kMaxVocab)
+    file.fail_tensor("token_embd.weight", "has shape " + shape_text(embedding->shape) + ", which is no embedding");
   d.vocab = static_cast<int>(file.integer_or(prefix + "vocab_size", 1, kMaxVocab, rows));
   tensors.expect("token_embd.weight", {d.width, d.vocab});
   tensors.expect("output_norm.weight", {d.width});
@@ -250,7 +274,8 @@ ModelDescription describe_llama(const GgufReader& file) {
 ModelDescription describe_model(const GgufReader& file) {
   const std::string architecture = file.string("general.architecture");
   if (architecture != "llama") {
-    file.fail_key("general.architecture", "is '" + escaped(architecture) + "', which is not supported yet; llama with experts (such as Mixtral) is");
+    file.fail_key("general.architecture", "is '" + escaped(architecture) +
+                                              "', which is not supported yet; llama with experts (such as Mixtral) is");
   }
   ModelDescription description = describe_llama(file);
   description.architecture = architecture;

@@ -43,8 +43,9 @@ struct RopeRule {
   int dims = 0;  // leading values of each head that are rotated; even
 };
 
-// Where the three matrices of one expert lie in its blob (offsets in bytes from the blob's start). A quantised matrix is
-// two planes: the quants of all rows, then elsewhere the float16 scales of all rows. Other types have no scale plane.
+// Where the three matrices of one expert lie in its blob (offsets in bytes from the blob's start). A quantised matrix
+// is two planes: the quants of all rows, then elsewhere the float16 scales of all rows. Other types have no scale
+// plane.
 struct ExpertMatrix {
   TensorType type = TensorType::f32;
   int rows = 0, cols = 0;  // y[rows] = W x[cols]
@@ -73,7 +74,7 @@ struct ModelDescription {
   RopeRule rope;
 
   RouterRule router;
-  int expert_ff = 0;                        // hidden width of one expert
+  int expert_ff = 0;                          // hidden width of one expert
   std::vector<ExpertBlobLayout> expert_blob;  // [layers]
 
   int q_width() const { return heads * head_dim; }

@@ -20,17 +20,26 @@ T read(const std::byte* p) {
 double half_to_double(std::uint16_t bits) {
   const int exponent = bits >> 10 & 31, mantissa = bits & 1023;
   double value;
-  if (exponent == 31) value = mantissa ? NAN : INFINITY;
-  else if (exponent == 0) value = std::ldexp(mantissa, -24);
-  else value = std::ldexp(1024 + mantissa, exponent - 25);
+  if (exponent == 31)
+    value = mantissa ? NAN : INFINITY;
+  else if (exponent == 0)
+    value = std::ldexp(mantissa, -24);
+  else
+    value = std::ldexp(1024 + mantissa, exponent - 25);
   return bits & 0x8000 ? -value : value;
 }
 
 void dequantise_block(TensorType type, const std::byte* p, double* y) {
   switch (type) {
-    case TensorType::f32: y[0] = read<float>(p); break;
-    case TensorType::f16: y[0] = half_to_double(read<std::uint16_t>(p)); break;
-    case TensorType::bf16: y[0] = std::bit_cast<float>(std::uint32_t{read<std::uint16_t>(p)} << 16); break;
+    case TensorType::f32:
+      y[0] = read<float>(p);
+      break;
+    case TensorType::f16:
+      y[0] = half_to_double(read<std::uint16_t>(p));
+      break;
+    case TensorType::bf16:
+      y[0] = std::bit_cast<float>(std::uint32_t{read<std::uint16_t>(p)} << 16);
+      break;
     case TensorType::q8_0: {
       const double d = half_to_double(read<std::uint16_t>(p));
       for (int j = 0; j < 32; ++j) y[j] = d * read<std::int8_t>(p + 2 + j);
@@ -85,7 +94,9 @@ std::vector<double> softmax(std::span<const double> x) {
   return y;
 }
 
-double silu(double x) { return x / (1 + std::exp(-x)); }
+double silu(double x) {
+  return x / (1 + std::exp(-x));
+}
 
 std::vector<double> rope(const RopeRule& rule, int position, std::span<const float> head) {
   std::vector<double> y(head.begin(), head.end());

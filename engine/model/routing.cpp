@@ -56,8 +56,8 @@ void gate_probabilities(const RouterRule& rule, std::span<const float> logits, s
   }
 }
 
-void route(const RouterRule& rule, std::span<const float> logits, std::span<std::uint16_t> ids, std::span<float> weights,
-           std::span<float> probabilities) {
+void route(const RouterRule& rule, std::span<const float> logits, std::span<std::uint16_t> ids,
+           std::span<float> weights, std::span<float> probabilities) {
   ES_ASSERT(logits.size() == static_cast<std::size_t>(rule.experts), "one logit per expert");
   ES_ASSERT(ids.size() == static_cast<std::size_t>(rule.top_k) && weights.size() == ids.size(), "top-k picks");
   gate_probabilities(rule, logits, probabilities);

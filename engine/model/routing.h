@@ -14,8 +14,8 @@ namespace expertscope {
 // weights: what the experts' outputs are summed with, after softmax over the selected, renormalisation and scale.
 // probabilities: the gate's output for every expert (softmax of the logits where the gate is `none`).
 // Throws RunError when a logit is not finite: a model whose router says NaN chooses nothing.
-void route(const RouterRule& rule, std::span<const float> logits, std::span<std::uint16_t> ids, std::span<float> weights,
-           std::span<float> probabilities);
+void route(const RouterRule& rule, std::span<const float> logits, std::span<std::uint16_t> ids,
+           std::span<float> weights, std::span<float> probabilities);
 
 // Probabilities alone, for gates of coming layers.
 void gate_probabilities(const RouterRule& rule, std::span<const float> logits, std::span<float> probabilities);

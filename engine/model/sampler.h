@@ -1,5 +1,5 @@
-// Chooses the next token from logits: greedily, or by a seeded draw with temperature and top-p. The same seed and logits
-// give the same tokens on every machine. One sampler per sequence; not thread-safe.
+// Chooses the next token from logits: greedily, or by a seeded draw with temperature and top-p. The same seed and
+// logits give the same tokens on every machine. One sampler per sequence; not thread-safe.
 #pragma once
 
 #include <cstdint>

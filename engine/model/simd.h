@@ -1,10 +1,12 @@
-// The one vector width of the engine, eight float lanes, and what all kernels build on. Included by kernel sources only.
+// The one vector width of the engine, eight float lanes, and what all kernels build on. Included by kernel sources
+// only.
 #pragma once
 
 // x86-64-v3 lacks AES, without which Highway would not take AVX2 as the compile-time target; nothing here needs AES.
 #define HWY_DISABLE_PCLMUL_AES
 #include <cstddef>
 #include <cstdint>
+
 #include <hwy/highway.h>
 
 static_assert(HWY_STATIC_TARGET <= HWY_AVX2, "compile with -march=x86-64-v3: results are defined for AVX2 with FMA");
@@ -18,9 +20,15 @@ using Vec = hn::Vec<Floats>;
 using QuadVec = hn::Vec<Quad>;
 inline constexpr int kLanes = 8;
 
-HWY_INLINE Vec load(const float* p) { return hn::LoadU(Floats(), p); }
-HWY_INLINE void store(Vec v, float* p) { hn::StoreU(v, Floats(), p); }
-HWY_INLINE Vec set(float value) { return hn::Set(Floats(), value); }
+HWY_INLINE Vec load(const float* p) {
+  return hn::LoadU(Floats(), p);
+}
+HWY_INLINE void store(Vec v, float* p) {
+  hn::StoreU(v, Floats(), p);
+}
+HWY_INLINE Vec set(float value) {
+  return hn::Set(Floats(), value);
+}
 
 // Lane sums of four vectors, each as ((0+2)+(1+3)) + ((4+6)+(5+7)).
 HWY_INLINE QuadVec sum4(Vec a, Vec b, Vec c, Vec d) {
@@ -34,7 +42,9 @@ HWY_INLINE QuadVec sum4(Vec a, Vec b, Vec c, Vec d) {
   return hn::Add(hn::LowerHalf(Quad(), halves), hn::UpperHalf(Quad(), halves));
 }
 
-HWY_INLINE float sum(Vec v) { return hn::GetLane(sum4(v, v, v, v)); }
+HWY_INLINE float sum(Vec v) {
+  return hn::GetLane(sum4(v, v, v, v));
+}
 
 // See exp_f32. Cephes' polynomial; the argument is reduced in two steps.
 HWY_INLINE Vec exp(Vec x) {

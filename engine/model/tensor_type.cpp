@@ -7,33 +7,44 @@ namespace expertscope {
 namespace {
 
 constexpr std::pair<std::uint32_t, std::string_view> kGgmlTypes[] = {
-    {0, "F32"},      {1, "F16"},      {2, "Q4_0"},    {3, "Q4_1"},     {6, "Q5_0"},   {7, "Q5_1"},    {8, "Q8_0"},
-    {9, "Q8_1"},     {10, "Q2_K"},    {11, "Q3_K"},   {12, "Q4_K"},    {13, "Q5_K"},  {14, "Q6_K"},   {15, "Q8_K"},
-    {16, "IQ2_XXS"}, {17, "IQ2_XS"},  {18, "IQ3_XXS"}, {19, "IQ1_S"},  {20, "IQ4_NL"}, {21, "IQ3_S"}, {22, "IQ2_S"},
-    {23, "IQ4_XS"},  {24, "I8"},      {25, "I16"},    {26, "I32"},     {27, "I64"},   {28, "F64"},    {29, "IQ1_M"},
-    {30, "BF16"},    {34, "TQ1_0"},   {35, "TQ2_0"},  {39, "MXFP4"},   {40, "NVFP4"}, {41, "Q1_0"},   {42, "Q2_0"}};
+    {0, "F32"},      {1, "F16"},     {2, "Q4_0"},     {3, "Q4_1"},   {6, "Q5_0"},    {7, "Q5_1"},   {8, "Q8_0"},
+    {9, "Q8_1"},     {10, "Q2_K"},   {11, "Q3_K"},    {12, "Q4_K"},  {13, "Q5_K"},   {14, "Q6_K"},  {15, "Q8_K"},
+    {16, "IQ2_XXS"}, {17, "IQ2_XS"}, {18, "IQ3_XXS"}, {19, "IQ1_S"}, {20, "IQ4_NL"}, {21, "IQ3_S"}, {22, "IQ2_S"},
+    {23, "IQ4_XS"},  {24, "I8"},     {25, "I16"},     {26, "I32"},   {27, "I64"},    {28, "F64"},   {29, "IQ1_M"},
+    {30, "BF16"},    {34, "TQ1_0"},  {35, "TQ2_0"},   {39, "MXFP4"}, {40, "NVFP4"},  {41, "Q1_0"},  {42, "Q2_0"}};
 
 }  // namespace
 
 std::string_view name(TensorType type) {
   switch (type) {
-    case TensorType::f32: return "F32";
-    case TensorType::f16: return "F16";
-    case TensorType::bf16: return "BF16";
-    case TensorType::q8_0: return "Q8_0";
-    case TensorType::q4_0: return "Q4_0";
+    case TensorType::f32:
+      return "F32";
+    case TensorType::f16:
+      return "F16";
+    case TensorType::bf16:
+      return "BF16";
+    case TensorType::q8_0:
+      return "Q8_0";
+    case TensorType::q4_0:
+      return "Q4_0";
   }
   return "?";
 }
 
 std::optional<TensorType> supported_tensor_type(std::uint32_t ggml_id) {
   switch (ggml_id) {
-    case 0: return TensorType::f32;
-    case 1: return TensorType::f16;
-    case 2: return TensorType::q4_0;
-    case 8: return TensorType::q8_0;
-    case 30: return TensorType::bf16;
-    default: return std::nullopt;
+    case 0:
+      return TensorType::f32;
+    case 1:
+      return TensorType::f16;
+    case 2:
+      return TensorType::q4_0;
+    case 8:
+      return TensorType::q8_0;
+    case 30:
+      return TensorType::bf16;
+    default:
+      return std::nullopt;
   }
 }
 

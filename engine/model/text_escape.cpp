@@ -6,7 +6,9 @@ namespace expertscope {
 
 namespace {
 
-unsigned char byte_at(std::string_view text, std::size_t i) { return static_cast<unsigned char>(text[i]); }
+unsigned char byte_at(std::string_view text, std::size_t i) {
+  return static_cast<unsigned char>(text[i]);
+}
 
 // Bytes the first byte announces, 0 when it cannot begin a character.
 std::size_t announced_length(unsigned char first) {
@@ -21,11 +23,16 @@ std::size_t announced_length(unsigned char first) {
 bool second_fits(unsigned char first, unsigned char second) {
   if ((second & 0xc0) != 0x80) return false;
   switch (first) {
-    case 0xe0: return second >= 0xa0;
-    case 0xed: return second <= 0x9f;
-    case 0xf0: return second >= 0x90;
-    case 0xf4: return second <= 0x8f;
-    default: return true;
+    case 0xe0:
+      return second >= 0xa0;
+    case 0xed:
+      return second <= 0x9f;
+    case 0xf0:
+      return second >= 0x90;
+    case 0xf4:
+      return second <= 0x8f;
+    default:
+      return true;
   }
 }
 

@@ -8,13 +8,19 @@ namespace expertscope {
 
 namespace {
 
-// A ticket holds the number of the current loop, how many items it has, and the next item, in one word: who takes an item
-// by compare-and-swap thereby proves that the loop it belongs to is still running.
+// A ticket holds the number of the current loop, how many items it has, and the next item, in one word: who takes an
+// item by compare-and-swap thereby proves that the loop it belongs to is still running.
 constexpr int kItemBits = 20;
 constexpr std::uint64_t kItemMask = (std::uint64_t{1} << kItemBits) - 1;
-constexpr std::uint64_t loop_of(std::uint64_t ticket) { return ticket >> (2 * kItemBits); }
-constexpr std::uint64_t items_of(std::uint64_t ticket) { return (ticket >> kItemBits) & kItemMask; }
-constexpr std::uint64_t next_of(std::uint64_t ticket) { return ticket & kItemMask; }
+constexpr std::uint64_t loop_of(std::uint64_t ticket) {
+  return ticket >> (2 * kItemBits);
+}
+constexpr std::uint64_t items_of(std::uint64_t ticket) {
+  return (ticket >> kItemBits) & kItemMask;
+}
+constexpr std::uint64_t next_of(std::uint64_t ticket) {
+  return ticket & kItemMask;
+}
 constexpr std::uint64_t make_ticket(std::uint64_t loop, std::uint64_t items) {
   return loop << (2 * kItemBits) | items << kItemBits;
 }
@@ -52,8 +58,10 @@ void ThreadPool::run(int items, Call call, void* context) {
   }
   take_items(0);
   for (int spin = 0; shared_.done.load(std::memory_order_acquire) != static_cast<std::uint32_t>(items); ++spin) {
-    if (spin < kCallerSpins) _mm_pause();
-    else std::this_thread::yield();
+    if (spin < kCallerSpins)
+      _mm_pause();
+    else
+      std::this_thread::yield();
   }
 }
 
@@ -63,7 +71,8 @@ std::uint64_t ThreadPool::take_items(int thread) {
   while (next_of(ticket) < items_of(ticket)) {
     const Call call = shared_.call.load(std::memory_order_relaxed);
     void* const context = shared_.context.load(std::memory_order_relaxed);
-    if (!shared_.ticket.compare_exchange_weak(ticket, ticket + 1, std::memory_order_acq_rel, std::memory_order_acquire)) {
+    if (!shared_.ticket.compare_exchange_weak(ticket, ticket + 1, std::memory_order_acq_rel,
+                                              std::memory_order_acquire)) {
       continue;
     }
     call(context, static_cast<int>(next_of(ticket)), thread);

@@ -22,8 +22,9 @@ class ThreadPool {
 
   int threads() const { return static_cast<int>(workers_.size()) + 1; }
 
-  // Calls body(item, thread) for every item in [0, items), in any order and on any thread; `thread` in [0, threads()) is
-  // held by one call at a time. Returns when all calls have returned. The body must not throw and must not start loops.
+  // Calls body(item, thread) for every item in [0, items), in any order and on any thread; `thread` in [0, threads())
+  // is held by one call at a time. Returns when all calls have returned. The body must not throw and must not start
+  // loops.
   template <typename Body>
   void parallel_for(int items, Body&& body) {
     using Plain = std::remove_reference_t<Body>;
@@ -31,7 +32,8 @@ class ThreadPool {
       for (int item = 0; item < items; ++item) body(item, 0);
       return;
     }
-    run(items, [](void* context, int item, int thread) { (*static_cast<Plain*>(context))(item, thread); },
+    run(
+        items, [](void* context, int item, int thread) { (*static_cast<Plain*>(context))(item, thread); },
         const_cast<void*>(static_cast<const void*>(std::addressof(body))));
   }
 

@@ -12,8 +12,8 @@ namespace expertscope {
 
 namespace {
 
-constexpr std::string_view kSpaceMark = "\xe2\x96\x81";    // ▁
-constexpr std::string_view kReplacement = "\xef\xbf\xbd";  // U+FFFD
+constexpr std::string_view kSpaceMark = "\xe2\x96\x81";      // ▁
+constexpr std::string_view kReplacement = "\xef\xbf\xbd";    // U+FFFD
 constexpr std::string_view kUnknownText = " \xe2\x81\x87 ";  // ⁇, as SentencePiece writes what it cannot decode
 
 // "<0x0A>" to 10; -1 for anything else.
@@ -21,7 +21,10 @@ int value_of_byte_piece(std::string_view piece) {
   if (piece.size() != 6 || !piece.starts_with("<0x") || piece[5] != '>') return -1;
   int value = 0;
   for (const char c : piece.substr(3, 2)) {
-    const int digit = c >= '0' && c <= '9' ? c - '0' : c >= 'A' && c <= 'F' ? c - 'A' + 10 : c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
+    const int digit = c >= '0' && c <= '9'   ? c - '0'
+                      : c >= 'A' && c <= 'F' ? c - 'A' + 10
+                      : c >= 'a' && c <= 'f' ? c - 'a' + 10
+                                             : -1;
     if (digit < 0) return -1;
     value = value * 16 + digit;
   }
@@ -68,7 +71,9 @@ struct Merge {
   std::size_t bytes;  // of both when proposed; they may have grown since
 };
 struct MergeLater {  // best score first, then leftmost
-  bool operator()(const Merge& a, const Merge& b) const { return a.score != b.score ? a.score < b.score : a.left > b.left; }
+  bool operator()(const Merge& a, const Merge& b) const {
+    return a.score != b.score ? a.score < b.score : a.left > b.left;
+  }
 };
 
 }  // namespace
@@ -79,18 +84,23 @@ Tokenizer::Tokenizer(const GgufReader& file, int vocab) {
   const std::vector<std::int32_t> types = file.int32_array("tokenizer.ggml.token_type");
   const auto size = static_cast<std::size_t>(vocab);
   if (pieces_.size() != size) {
-    file.fail_key("tokenizer.ggml.tokens", "has " + std::to_string(pieces_.size()) + " tokens, but the model's embedding has " +
-                                               std::to_string(vocab) + " rows");
+    file.fail_key("tokenizer.ggml.tokens", "has " + std::to_string(pieces_.size()) +
+                                               " tokens, but the model's embedding has " + std::to_string(vocab) +
+                                               " rows");
   }
-  if (scores_.size() != size) file.fail_key("tokenizer.ggml.scores", "has another number of entries than there are tokens");
-  if (types.size() != size) file.fail_key("tokenizer.ggml.token_type", "has another number of entries than there are tokens");
+  if (scores_.size() != size)
+    file.fail_key("tokenizer.ggml.scores", "has another number of entries than there are tokens");
+  if (types.size() != size)
+    file.fail_key("tokenizer.ggml.token_type", "has another number of entries than there are tokens");
   std::fill(std::begin(byte_tokens_), std::end(byte_tokens_), -1);
   byte_values_.resize(size);
   for (std::size_t id = 0; id < size; ++id) {
     if (types[id] < 1 || types[id] > 6) {
-      file.fail_key("tokenizer.ggml.token_type", "has unknown type " + std::to_string(types[id]) + " for token " + std::to_string(id));
+      file.fail_key("tokenizer.ggml.token_type",
+                    "has unknown type " + std::to_string(types[id]) + " for token " + std::to_string(id));
     }
-    if (!std::isfinite(scores_[id])) file.fail_key("tokenizer.ggml.scores", "is not finite for token " + std::to_string(id));
+    if (!std::isfinite(scores_[id]))
+      file.fail_key("tokenizer.ggml.scores", "is not finite for token " + std::to_string(id));
     types_.push_back(static_cast<PieceType>(types[id]));
     if (types_[id] == PieceType::byte) add_byte_piece(file, id);
     if (types_[id] != PieceType::normal && types_[id] != PieceType::user) continue;
@@ -104,7 +114,8 @@ Tokenizer::Tokenizer(const GgufReader& file, int vocab) {
 
 void Tokenizer::add_byte_piece(const GgufReader& file, std::size_t id) {
   const int value = value_of_byte_piece(pieces_[id]);
-  if (value < 0) file.fail_key("tokenizer.ggml.tokens", "has byte token " + std::to_string(id) + " not written as <0xNN>");
+  if (value < 0)
+    file.fail_key("tokenizer.ggml.tokens", "has byte token " + std::to_string(id) + " not written as <0xNN>");
   byte_tokens_[value] = static_cast<std::int32_t>(id);
   byte_values_[id] = static_cast<std::uint8_t>(value);
 }
@@ -128,8 +139,10 @@ std::vector<std::int32_t> Tokenizer::encode(std::string_view text, bool add_bos)
   std::string marked;
   if (add_space_prefix_) marked += kSpaceMark;
   for (const char c : text) {
-    if (c == ' ') marked += kSpaceMark;
-    else marked += c;
+    if (c == ' ')
+      marked += kSpaceMark;
+    else
+      marked += c;
   }
   append_pieces(marked, ids);
   return ids;
@@ -147,7 +160,8 @@ void Tokenizer::append_pieces(std::string_view text, std::vector<std::int32_t>& 
   std::priority_queue<Merge, std::vector<Merge>, MergeLater> merges;
   const auto propose = [&](int left, int right) {
     if (left < 0 || right < 0) return;
-    const auto& [a, b] = std::pair(symbols[static_cast<std::size_t>(left)].text, symbols[static_cast<std::size_t>(right)].text);
+    const auto& [a, b] =
+        std::pair(symbols[static_cast<std::size_t>(left)].text, symbols[static_cast<std::size_t>(right)].text);
     const auto piece = mergeable_.find(std::string_view(a.data(), a.size() + b.size()));
     if (piece == mergeable_.end()) return;
     merges.push({scores_[static_cast<std::size_t>(piece->second)], left, right, a.size() + b.size()});
@@ -169,8 +183,10 @@ void Tokenizer::append_pieces(std::string_view text, std::vector<std::int32_t>& 
   for (const Symbol& symbol : symbols) {
     if (symbol.text.empty()) continue;
     const auto piece = mergeable_.find(symbol.text);
-    if (piece != mergeable_.end()) out.push_back(piece->second);
-    else append_bytes(symbol.text, out);
+    if (piece != mergeable_.end())
+      out.push_back(piece->second);
+    else
+      append_bytes(symbol.text, out);
   }
 }
 
@@ -189,10 +205,14 @@ std::string Tokenizer::bytes(std::int32_t id) const {
   ES_ASSERT(id >= 0 && id < size(), "a token of the vocabulary");
   const auto i = static_cast<std::size_t>(id);
   switch (types_[i]) {
-    case PieceType::control: return {};
-    case PieceType::unknown: return std::string(kUnknownText);
-    case PieceType::byte: return std::string(1, static_cast<char>(byte_values_[i]));
-    default: return with_spaces(pieces_[i]);
+    case PieceType::control:
+      return {};
+    case PieceType::unknown:
+      return std::string(kUnknownText);
+    case PieceType::byte:
+      return std::string(1, static_cast<char>(byte_values_[i]));
+    default:
+      return with_spaces(pieces_[i]);
   }
 }
 

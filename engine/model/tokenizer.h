@@ -25,15 +25,15 @@ class Tokenizer {
   // characters outside the vocabulary become byte tokens. With `add_bos`, BOS comes first where the file asks for it.
   std::vector<std::int32_t> encode(std::string_view text, bool add_bos = true) const;
 
-  // Text of a run of tokens, always valid UTF-8: bytes that form no character become U+FFFD, control tokens nothing. The
-  // space that encode() puts before a text is taken off again when `at_start`.
+  // Text of a run of tokens, always valid UTF-8: bytes that form no character become U+FFFD, control tokens nothing.
+  // The space that encode() puts before a text is taken off again when `at_start`.
   std::string decode(std::span<const std::int32_t> ids, bool at_start = true) const;
 
   // The bytes one token stands for (a space for ▁), possibly part of a character; nothing for control tokens.
   std::string bytes(std::int32_t id) const;
 
-  // One token as a label: control characters escaped (\n, \t, \x1b), a lone part of a character as \xNN, control tokens by
-  // their name. Always valid UTF-8 without control characters.
+  // One token as a label: control characters escaped (\n, \t, \x1b), a lone part of a character as \xNN, control tokens
+  // by their name. Always valid UTF-8 without control characters.
   std::string label(std::int32_t id) const;
 
   int size() const { return static_cast<int>(pieces_.size()); }

@@ -85,7 +85,8 @@ void softmax(float* values, int n) {
   for (int i = 0; i < n; ++i) values[i] /= sum;
 }
 
-void attend(const float* query, const float* keys, const float* values, int length, int head_dim, float* scores, float* out) {
+void attend(const float* query, const float* keys, const float* values, int length, int head_dim, float* scores,
+            float* out) {
   score(query, keys, length, head_dim, 1.0f / std::sqrt(static_cast<float>(head_dim)), scores);
   const float factor = 1.0f / exp_and_sum(scores, length);
   int i = 0;
@@ -113,7 +114,7 @@ void rope_angles(std::span<const double> frequencies, int position, float* cosin
 
 void rope_rotate(RopeStyle style, int dims, const float* cosine, const float* sine, float* head) {
   const int half = dims / 2;
-  const int step = style == RopeStyle::interleaved ? 2 : 1;   // from one pair's first value to the next pair's
+  const int step = style == RopeStyle::interleaved ? 2 : 1;      // from one pair's first value to the next pair's
   const int apart = style == RopeStyle::interleaved ? 1 : half;  // from a pair's first value to its second
   for (int i = 0; i < half; ++i) {
     float& first = head[i * step];

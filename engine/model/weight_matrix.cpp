@@ -1,9 +1,9 @@
 #include "engine/model/weight_matrix.h"
 
-#include <sys/mman.h>
-
 #include <cstring>
 #include <new>
+
+#include <sys/mman.h>
 
 #include "engine/assert.h"
 
@@ -20,7 +20,8 @@ AlignedBytes::AlignedBytes(std::int64_t bytes) : size_(bytes) {
   if (alignment == kHugePage) ::madvise(bytes_.get(), rounded, MADV_HUGEPAGE);
 }
 
-void split_into_planes(TensorType type, std::int64_t values, const std::byte* file, std::byte* quants, std::byte* scales) {
+void split_into_planes(TensorType type, std::int64_t values, const std::byte* file, std::byte* quants,
+                       std::byte* scales) {
   if (!is_quantised(type)) {
     std::memcpy(quants, file, static_cast<std::size_t>(tensor_bytes(type, values)));
     return;

@@ -1,4 +1,5 @@
-// A matrix of weights as the kernels read it: the values, or for quantised types a plane of quants and a plane of scales.
+// A matrix of weights as the kernels read it: the values, or for quantised types a plane of quants and a plane of
+// scales.
 //
 // Why planes and not the file's blocks: a Q8_0 block is 34 bytes, so in the file's order nearly no block is aligned, a
 // GPU cannot load it in 16-byte words, and the CPU has to fetch and widen each scale on its own. See kernels.cpp for
@@ -39,7 +40,7 @@ class AlignedBytes {
 // Row-major, rows × cols; y = W x takes x[cols] to y[rows]. Does not own its bytes.
 struct WeightView {
   TensorType type = TensorType::f32;
-  int rows = 0, cols = 0;  // cols is a multiple of 32
+  int rows = 0, cols = 0;             // cols is a multiple of 32
   const std::byte* quants = nullptr;  // the values themselves when the type is not quantised
   const std::byte* scales = nullptr;  // float16, cols / 32 per row; null when the type is not quantised
 };
@@ -54,7 +55,8 @@ constexpr std::int64_t scales_bytes(TensorType type, std::int64_t values) {
 
 // Splits blocks in the file's order into planes. `file` holds tensor_bytes(type, values), the planes what the functions
 // above say; `scales` is not touched when the type has none.
-void split_into_planes(TensorType type, std::int64_t values, const std::byte* file, std::byte* quants, std::byte* scales);
+void split_into_planes(TensorType type, std::int64_t values, const std::byte* file, std::byte* quants,
+                       std::byte* scales);
 
 // A matrix that owns its planes.
 class WeightMatrix {

@@ -40,7 +40,8 @@ void Decode(benchmark::State& state) {
       forward.step(std::span(&next, 1));
     }
   }
-  state.counters["tokens/s"] = benchmark::Counter(static_cast<double>(state.iterations() * kTokens), benchmark::Counter::kIsRate);
+  state.counters["tokens/s"] =
+      benchmark::Counter(static_cast<double>(state.iterations() * kTokens), benchmark::Counter::kIsRate);
 }
 
 void Prompt(benchmark::State& state) {
@@ -54,8 +55,8 @@ void Prompt(benchmark::State& state) {
     forward.step(std::span(text_ids()).subspan(from, tokens));
     from = (from + tokens) % (text_ids().size() - tokens);
   }
-  state.counters["tokens/s"] =
-      benchmark::Counter(static_cast<double>(state.iterations()) * static_cast<double>(tokens), benchmark::Counter::kIsRate);
+  state.counters["tokens/s"] = benchmark::Counter(static_cast<double>(state.iterations()) * static_cast<double>(tokens),
+                                                  benchmark::Counter::kIsRate);
 }
 
 void Load(benchmark::State& state) {

@@ -1,12 +1,13 @@
 // A model file is hostile until every byte of its header has been proved. Whatever is wrong with it, the answer is one
 // InputError that says where.
-#include <gmock/gmock.h>
-#include <gtest/gtest.h>
+#include "engine/model/gguf_reader.h"
 
 #include <chrono>
 
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
 #include "engine/error.h"
-#include "engine/model/gguf_reader.h"
 #include "engine/model/model.h"
 #include "tests/engine/model/demo_model.h"
 #include "tests/engine/model/gguf_writer.h"
@@ -27,7 +28,9 @@ std::string refusal(std::string_view bytes) {
     return error.what();
   }
 }
-std::string refusal(const GgufWriter& writer) { return refusal(writer.file()); }
+std::string refusal(const GgufWriter& writer) {
+  return refusal(writer.file());
+}
 
 template <typename T>
 std::string with_bytes_at(std::string file, std::size_t offset, T value) {
@@ -35,7 +38,9 @@ std::string with_bytes_at(std::string file, std::size_t offset, T value) {
   return file;
 }
 
-TEST(GgufReader, LoadsATinyModel) { EXPECT_EQ(refusal(tiny_model()), ""); }
+TEST(GgufReader, LoadsATinyModel) {
+  EXPECT_EQ(refusal(tiny_model()), "");
+}
 
 TEST(GgufReader, ReadsVersion2) {
   GgufWriter writer = tiny_model();
@@ -59,7 +64,8 @@ TEST(GgufReader, RefusesOtherVersionsAndByteOrdersByName) {
 
 TEST(GgufReader, RefusesImpossibleCounts) {
   const std::string file = tiny_model().file();
-  for (const std::uint64_t count : {std::uint64_t{1} << 20, std::uint64_t{1} << 40, std::uint64_t{1} << 63, ~std::uint64_t{0}}) {
+  for (const std::uint64_t count :
+       {std::uint64_t{1} << 20, std::uint64_t{1} << 40, std::uint64_t{1} << 63, ~std::uint64_t{0}}) {
     EXPECT_THAT(refusal(with_bytes_at(file, 8, count)), HasSubstr("tensors"));
     EXPECT_THAT(refusal(with_bytes_at(file, 16, count)), HasSubstr("metadata keys"));
   }
@@ -76,7 +82,8 @@ TEST(GgufReader, SurvivesEveryFlippedBitOfTheHeader) {
   const GgufWriter writer = tiny_model({.layers = 1});
   const std::string file = writer.file();
   // Every bit of the header's frame and of the tensor descriptions; one bit of each byte of the long token list.
-  const std::size_t tokens = file.find("tokenizer.ggml.tokens"), after_tokens = file.find("tokenizer.ggml.bos_token_id");
+  const std::size_t tokens = file.find("tokenizer.ggml.tokens"),
+                    after_tokens = file.find("tokenizer.ggml.bos_token_id");
   int refused = 0, loaded = 0;
   for (std::size_t byte = 0; byte < writer.header().size(); ++byte) {
     const bool in_tokens = byte > tokens && byte < after_tokens;
@@ -157,7 +164,9 @@ TEST(GgufReader, RefusesDuplicates) {
 
 TEST(GgufReader, RefusesNamesUnfitToShow) {
   using namespace std::string_literals;
-  for (const std::string& name : {std::string(64, 'x'), ""s, "nul\0inside"s, "bad \xff utf-8"s, "\x1b[31mred"s, "\xc2\x9b""31m"s}) {
+  for (const std::string& name : {std::string(64, 'x'), ""s, "nul\0inside"s, "bad \xff utf-8"s, "\x1b[31mred"s,
+                                  "\xc2\x9b"
+                                  "31m"s}) {
     GgufWriter writer = tiny_model();
     writer.tensors.back().name = name;
     const std::string message = refusal(writer);
@@ -177,18 +186,26 @@ TEST(GgufReader, RefusesHostileStringsAndArrays) {
   };
   const auto raw = [](auto value) { return GgufWriter::raw(value); };
   EXPECT_THAT(with_value(GgufWriter::typed(GgufType::string, raw(~std::uint64_t{0}))), HasSubstr("at most"));
-  EXPECT_THAT(with_value(GgufWriter::typed(GgufType::string, raw(std::uint64_t{1} << 23))), HasSubstr("are left in the file"));
-  EXPECT_THAT(with_value(GgufWriter::typed(GgufType::array, raw(9u) + raw(std::uint64_t{1}))), HasSubstr("array of arrays"));
-  EXPECT_THAT(with_value(GgufWriter::typed(GgufType::array, raw(0u) + raw(std::uint64_t{1} << 63))), HasSubstr("elements"));
-  EXPECT_THAT(with_value(GgufWriter::typed(GgufType::array, raw(12u) + raw(std::uint64_t{1} << 24))), HasSubstr("are left"));
-  EXPECT_THAT(with_value(GgufWriter::typed(GgufType::array, raw(8u) + raw(std::uint64_t{1} << 20))), HasSubstr("are left"));
-  EXPECT_THAT(with_value(GgufWriter::typed(GgufType::array, raw(13u) + raw(std::uint64_t{1}))), HasSubstr("element type 13"));
+  EXPECT_THAT(with_value(GgufWriter::typed(GgufType::string, raw(std::uint64_t{1} << 23))),
+              HasSubstr("are left in the file"));
+  EXPECT_THAT(with_value(GgufWriter::typed(GgufType::array, raw(9u) + raw(std::uint64_t{1}))),
+              HasSubstr("array of arrays"));
+  EXPECT_THAT(with_value(GgufWriter::typed(GgufType::array, raw(0u) + raw(std::uint64_t{1} << 63))),
+              HasSubstr("elements"));
+  EXPECT_THAT(with_value(GgufWriter::typed(GgufType::array, raw(12u) + raw(std::uint64_t{1} << 24))),
+              HasSubstr("are left"));
+  EXPECT_THAT(with_value(GgufWriter::typed(GgufType::array, raw(8u) + raw(std::uint64_t{1} << 20))),
+              HasSubstr("are left"));
+  EXPECT_THAT(with_value(GgufWriter::typed(GgufType::array, raw(13u) + raw(std::uint64_t{1}))),
+              HasSubstr("element type 13"));
   EXPECT_THAT(with_value(raw(13u)), HasSubstr("unknown type 13"));
 }
 
 TEST(GgufReader, RefusesABigFileOfNonsenseQuickly) {
-  std::string file = "GGUF" + GgufWriter::raw(3u) + GgufWriter::raw(std::uint64_t{0}) + GgufWriter::raw(std::uint64_t{1});
-  file += GgufWriter::text("k") + GgufWriter::typed(GgufType::array, GgufWriter::raw(8u) + GgufWriter::raw(std::uint64_t{131'000}));
+  std::string file =
+      "GGUF" + GgufWriter::raw(3u) + GgufWriter::raw(std::uint64_t{0}) + GgufWriter::raw(std::uint64_t{1});
+  file += GgufWriter::text("k") +
+          GgufWriter::typed(GgufType::array, GgufWriter::raw(8u) + GgufWriter::raw(std::uint64_t{131'000}));
   file.resize(1 << 20, '\0');  // 131,000 empty strings, then nothing
   const auto start = std::chrono::steady_clock::now();
   EXPECT_THAT(refusal(file), HasSubstr("general.architecture"));
@@ -197,7 +214,8 @@ TEST(GgufReader, RefusesABigFileOfNonsenseQuickly) {
 
 TEST(GgufReader, ReadsTensorDescriptionsInLinearTime) {
   GgufWriter writer;
-  for (int i = 0; i < 100'000; ++i) writer.tensors.push_back({"t" + std::to_string(i), {1}, 0, std::string(4, '\0'), {}});
+  for (int i = 0; i < 100'000; ++i)
+    writer.tensors.push_back({"t" + std::to_string(i), {1}, 0, std::string(4, '\0'), {}});
   const TemporaryFile file(writer.file());
   EXPECT_EQ(GgufReader(file.path()).tensors().size(), 100'000u);
 }

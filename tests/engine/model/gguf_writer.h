@@ -1,8 +1,6 @@
 // Writes small GGUF files in memory, valid or broken on purpose.
 #pragma once
 
-#include <unistd.h>
-
 #include <cstdint>
 #include <cstring>
 #include <filesystem>
@@ -11,6 +9,8 @@
 #include <string>
 #include <string_view>
 #include <vector>
+
+#include <unistd.h>
 
 #include "engine/model/gguf_reader.h"
 #include "engine/model/tensor_type.h"
@@ -28,7 +28,7 @@ class GgufWriter {
   };
 
   std::uint32_t version = 3;
-  std::int64_t alignment = 32;  // of the layout; the key is written only by the caller
+  std::int64_t alignment = 32;                               // of the layout; the key is written only by the caller
   std::vector<std::pair<std::string, std::string>> entries;  // key, encoded type and value
   std::vector<Tensor> tensors;
 
@@ -39,7 +39,9 @@ class GgufWriter {
     return bytes;
   }
   static std::string text(std::string_view value) { return raw(std::uint64_t{value.size()}) + std::string(value); }
-  static std::string typed(GgufType type, const std::string& value) { return raw(static_cast<std::uint32_t>(type)) + value; }
+  static std::string typed(GgufType type, const std::string& value) {
+    return raw(static_cast<std::uint32_t>(type)) + value;
+  }
 
   void set(const std::string& key, const std::string& encoded) {
     for (auto& [name, value] : entries) {
@@ -123,7 +125,9 @@ class TemporaryFile {
   TemporaryFile(const TemporaryFile&) = delete;
   TemporaryFile& operator=(const TemporaryFile&) = delete;
 
-  void write(std::string_view bytes) { std::ofstream(path_, std::ios::binary | std::ios::trunc).write(bytes.data(), std::ssize(bytes)); }
+  void write(std::string_view bytes) {
+    std::ofstream(path_, std::ios::binary | std::ios::trunc).write(bytes.data(), std::ssize(bytes));
+  }
   const std::filesystem::path& path() const { return path_; }
 
  private:
@@ -136,8 +140,12 @@ inline std::string random_tensor_data(TensorType type, std::int64_t values, std:
   const auto small = [&random] { return static_cast<float>(static_cast<int>(random() % 2001) - 1000) * 1e-4f; };
   for (std::int64_t i = 0; i < values / block_values(type); ++i) {
     switch (type) {
-      case TensorType::f32: out += GgufWriter::raw(small()); break;
-      case TensorType::f16: out += GgufWriter::raw(static_cast<std::uint16_t>(0x2800 + random() % 0x400 + (random() % 2 << 15))); break;
+      case TensorType::f32:
+        out += GgufWriter::raw(small());
+        break;
+      case TensorType::f16:
+        out += GgufWriter::raw(static_cast<std::uint16_t>(0x2800 + random() % 0x400 + (random() % 2 << 15)));
+        break;
       case TensorType::bf16: {
         const float value = small();
         std::uint32_t bits;
@@ -147,7 +155,8 @@ inline std::string random_tensor_data(TensorType type, std::int64_t values, std:
       }
       case TensorType::q8_0:
       case TensorType::q4_0:
-        out += GgufWriter::raw(static_cast<std::uint16_t>((type == TensorType::q8_0 ? 0x1000 : 0x2000) + random() % 0x400));
+        out += GgufWriter::raw(
+            static_cast<std::uint16_t>((type == TensorType::q8_0 ? 0x1000 : 0x2000) + random() % 0x400));
         for (std::int64_t b = 2; b < block_bytes(type); ++b) out += static_cast<char>(random());
         break;
     }
@@ -157,11 +166,16 @@ inline std::string random_tensor_data(TensorType type, std::int64_t values, std:
 
 inline std::uint32_t ggml_id(TensorType type) {
   switch (type) {
-    case TensorType::f32: return 0;
-    case TensorType::f16: return 1;
-    case TensorType::bf16: return 30;
-    case TensorType::q8_0: return 8;
-    case TensorType::q4_0: return 2;
+    case TensorType::f32:
+      return 0;
+    case TensorType::f16:
+      return 1;
+    case TensorType::bf16:
+      return 30;
+    case TensorType::q8_0:
+      return 8;
+    case TensorType::q4_0:
+      return 2;
   }
   return 0;
 }
@@ -173,7 +187,8 @@ struct TinyShape {
   bool one_tensor_per_expert = false;
 };
 
-// A whole small mixture-of-experts model of the llama architecture: 3 special tokens, 256 byte tokens and "▁", "a", "▁a".
+// A whole small mixture-of-experts model of the llama architecture: 3 special tokens, 256 byte tokens and "▁", "a",
+// "▁a".
 inline GgufWriter tiny_model(const TinyShape& s = {}) {
   GgufWriter w;
   std::mt19937 random(7);
@@ -196,7 +211,9 @@ inline GgufWriter tiny_model(const TinyShape& s = {}) {
     tokens.emplace_back(piece);
     types.push_back(6);
   }
-  for (const char* piece : {"\xe2\x96\x81", "a", "\xe2\x96\x81" "a"}) {
+  for (const char* piece : {"\xe2\x96\x81", "a",
+                            "\xe2\x96\x81"
+                            "a"}) {
     tokens.emplace_back(piece);
     types.push_back(1);
   }
@@ -210,7 +227,8 @@ inline GgufWriter tiny_model(const TinyShape& s = {}) {
   const auto add = [&](const std::string& name, std::vector<std::int64_t> shape, TensorType type) {
     std::int64_t values = 1;
     for (const std::int64_t extent : shape) values *= extent;
-    w.tensors.push_back({name + ".weight", std::move(shape), ggml_id(type), random_tensor_data(type, values, random), {}});
+    w.tensors.push_back(
+        {name + ".weight", std::move(shape), ggml_id(type), random_tensor_data(type, values, random), {}});
   };
   const std::int64_t width = s.width, q = width, kv = width / s.heads * s.kv_heads, ff = s.ff, experts = s.experts;
   add("token_embd", {width, vocab}, s.dense_type);
@@ -225,11 +243,14 @@ inline GgufWriter tiny_model(const TinyShape& s = {}) {
     add(b + "attn_output", {q, width}, s.dense_type);
     add(b + "ffn_norm", {width}, TensorType::f32);
     add(b + "ffn_gate_inp", {width, experts}, TensorType::f32);
-    for (const auto& [part, in, out, type] : {std::tuple{"gate", width, ff, s.expert_type}, std::tuple{"up", width, ff, s.expert_type},
-                                              std::tuple{"down", ff, width, s.down_type}}) {
+    for (const auto& [part, in, out, type] :
+         {std::tuple{"gate", width, ff, s.expert_type}, std::tuple{"up", width, ff, s.expert_type},
+          std::tuple{"down", ff, width, s.down_type}}) {
       const std::string name = b + "ffn_" + part;
-      if (!s.one_tensor_per_expert) add(name + "_exps", {in, out, experts}, type);
-      else for (int e = 0; e < s.experts; ++e) add(name + "." + std::to_string(e), {in, out}, type);
+      if (!s.one_tensor_per_expert)
+        add(name + "_exps", {in, out, experts}, type);
+      else
+        for (int e = 0; e < s.experts; ++e) add(name + "." + std::to_string(e), {in, out}, type);
     }
   }
   return w;

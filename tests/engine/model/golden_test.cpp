@@ -1,9 +1,9 @@
-// The demo model must compute what a plain float32 forward pass over its dequantised weights computes, and the same bits
-// however the work is cut.
-#include <gtest/gtest.h>
-
+// The demo model must compute what a plain float32 forward pass over its dequantised weights computes, and the same
+// bits however the work is cut.
 #include <cmath>
 #include <sstream>
+
+#include <gtest/gtest.h>
 
 #include "engine/model/elementary.h"
 #include "engine/model/sampler.h"
@@ -15,7 +15,9 @@ namespace {
 
 constexpr float kNearTie = 1e-4f;
 
-std::vector<float> copy(std::span<const float> values) { return {values.begin(), values.end()}; }
+std::vector<float> copy(std::span<const float> values) {
+  return {values.begin(), values.end()};
+}
 
 float margin_of_best(std::span<const float> logits) {
   std::vector<float> sorted = copy(logits);
@@ -23,7 +25,9 @@ float margin_of_best(std::span<const float> logits) {
   return sorted[0] - sorted[1];
 }
 
-std::vector<std::int32_t> prompt_ids(const std::string& name) { return golden_outputs().at(name).at("ids"); }
+std::vector<std::int32_t> prompt_ids(const std::string& name) {
+  return golden_outputs().at(name).at("ids");
+}
 
 class GoldenPrompt : public testing::TestWithParam<std::string> {
  protected:
@@ -132,7 +136,8 @@ std::vector<std::string> prompt_names() {
   return names;
 }
 
-INSTANTIATE_TEST_SUITE_P(Demo, GoldenPrompt, testing::ValuesIn(prompt_names()), [](const auto& prompt) { return prompt.param; });
+INSTANTIATE_TEST_SUITE_P(Demo, GoldenPrompt, testing::ValuesIn(prompt_names()),
+                         [](const auto& prompt) { return prompt.param; });
 
 }  // namespace
 }  // namespace expertscope

@@ -1,13 +1,14 @@
 // What a loader accepts, what it refuses, and that experts arrive in the store as the file has them.
-#include <gmock/gmock.h>
-#include <gtest/gtest.h>
+#include "engine/model/model.h"
 
 #include <cmath>
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
 
 #include "engine/error.h"
 #include "engine/model/info.h"
 #include "engine/model/kernels.h"
-#include "engine/model/model.h"
 #include "engine/model/reference_ops.h"
 #include "tests/engine/model/demo_model.h"
 #include "tests/engine/model/forward_pass.h"
@@ -50,7 +51,8 @@ TEST(Model, SaysThatADenseModelHasNoExperts) {
 }
 
 TEST(Model, RefusesOtherArchitecturesByName) {
-  EXPECT_THAT(refusal_after([](GgufWriter& w) { w.set_string("general.architecture", "mamba\x1b"); }), HasSubstr("'mamba\\x1b'"));
+  EXPECT_THAT(refusal_after([](GgufWriter& w) { w.set_string("general.architecture", "mamba\x1b"); }),
+              HasSubstr("'mamba\\x1b'"));
 }
 
 TEST(Model, RefusesImpossibleRouters) {
@@ -77,9 +79,10 @@ TEST(Model, RefusesShapesThatContradictTheTensors) {
 }
 
 TEST(Model, RefusesMissingKeysAndTensors) {
-  for (const char* key : {"general.architecture", "llama.block_count", "llama.context_length", "llama.embedding_length",
-                          "llama.feed_forward_length", "llama.attention.head_count", "llama.attention.layer_norm_rms_epsilon",
-                          "llama.expert_used_count", "tokenizer.ggml.tokens", "tokenizer.ggml.scores"}) {
+  for (const char* key :
+       {"general.architecture", "llama.block_count", "llama.context_length", "llama.embedding_length",
+        "llama.feed_forward_length", "llama.attention.head_count", "llama.attention.layer_norm_rms_epsilon",
+        "llama.expert_used_count", "tokenizer.ggml.tokens", "tokenizer.ggml.scores"}) {
     EXPECT_THAT(refusal_without(key), AllOf(HasSubstr(key), HasSubstr("is missing"))) << key;
   }
   const GgufWriter whole = tiny_model();
@@ -95,7 +98,8 @@ TEST(Model, RefusesWhatItWouldOtherwiseSilentlyLeaveOut) {
                 w.tensors.push_back({"blk.0.attn_q.bias", {32}, 0, std::string(128, '\0'), {}});
               }),
               HasSubstr("blk.0.attn_q.bias"));
-  EXPECT_THAT(refusal_after([](GgufWriter& w) { w.set_string("llama.rope.scaling.type", "yarn"); }), HasSubstr("rope.scaling"));
+  EXPECT_THAT(refusal_after([](GgufWriter& w) { w.set_string("llama.rope.scaling.type", "yarn"); }),
+              HasSubstr("rope.scaling"));
   EXPECT_THAT(refusal_with_u32("llama.attention.sliding_window", 8), HasSubstr("sliding_window"));
 }
 
@@ -110,18 +114,25 @@ TEST(Model, RefusesRoutersAndNormsThatAreNotFinite) {
 
 TEST(Model, RefusesNumbersOutOfRange) {
   for (const float bad : {0.0f, -1.0f, NAN, INFINITY}) {
-    EXPECT_THAT(refusal_after([&](GgufWriter& w) { w.set_f32("llama.attention.layer_norm_rms_epsilon", bad); }), HasSubstr("epsilon"));
+    EXPECT_THAT(refusal_after([&](GgufWriter& w) { w.set_f32("llama.attention.layer_norm_rms_epsilon", bad); }),
+                HasSubstr("epsilon"));
     EXPECT_THAT(refusal_after([&](GgufWriter& w) { w.set_f32("llama.rope.freq_base", bad); }), HasSubstr("freq_base"));
-    EXPECT_THAT(refusal_after([&](GgufWriter& w) { w.set_f32("llama.expert_weights_scale", bad); }), HasSubstr("expert_weights_scale"));
+    EXPECT_THAT(refusal_after([&](GgufWriter& w) { w.set_f32("llama.expert_weights_scale", bad); }),
+                HasSubstr("expert_weights_scale"));
   }
 }
 
 TEST(Model, AcceptsEveryTypeMixtureAndLayoutOfExperts) {
-  for (const TensorType type : {TensorType::f32, TensorType::f16, TensorType::bf16, TensorType::q8_0, TensorType::q4_0}) {
+  for (const TensorType type :
+       {TensorType::f32, TensorType::f16, TensorType::bf16, TensorType::q8_0, TensorType::q4_0}) {
     for (const TensorType down : {type, TensorType::q8_0}) {
       for (const bool apart : {false, true}) {
-        EXPECT_EQ(refusal(tiny_model({.expert_type = type, .down_type = down, .dense_type = type, .tied = apart,
-                                      .one_tensor_per_expert = apart})), "")
+        EXPECT_EQ(refusal(tiny_model({.expert_type = type,
+                                      .down_type = down,
+                                      .dense_type = type,
+                                      .tied = apart,
+                                      .one_tensor_per_expert = apart})),
+                  "")
             << name(type) << " " << name(down) << " " << apart;
       }
     }
@@ -154,16 +165,19 @@ TEST(Model, KeepsOneContiguousBlobPerExpertWithTheFilesOwnValues) {
   const ExpertBlobLayout& layout = model.blob_layout(1);
   EXPECT_EQ(std::ssize(blob), layout.bytes);
   EXPECT_EQ(layout.bytes, 2 * 64 * 32 / 32 * 18 + 64 * 32 / 32 * 34);
-  for (const auto& [part, matrix] : {std::pair{"gate", layout.gate}, std::pair{"up", layout.up}, std::pair{"down", layout.down}}) {
+  for (const auto& [part, matrix] :
+       {std::pair{"gate", layout.gate}, std::pair{"up", layout.up}, std::pair{"down", layout.down}}) {
     GgufWriter copy = writer;
     const std::string& data = copy.tensor("blk.1.ffn_" + std::string(part) + "_exps.weight").data;
     const std::size_t slice = data.size() / 4;
     const auto expected = reference::dequantise(matrix.type, std::as_bytes(std::span(data)).subspan(2 * slice, slice));
-    const WeightView view{matrix.type, matrix.rows, matrix.cols, blob.data() + matrix.quants_offset, blob.data() + matrix.scales_offset};
+    const WeightView view{matrix.type, matrix.rows, matrix.cols, blob.data() + matrix.quants_offset,
+                          blob.data() + matrix.scales_offset};
     std::vector<float> row(static_cast<std::size_t>(matrix.cols));
     for (int r = 0; r < matrix.rows; ++r) {
       dequantise_row(view, r, row.data());
-      for (std::size_t c = 0; c < row.size(); ++c) ASSERT_EQ(row[c], expected[static_cast<std::size_t>(r) * row.size() + c]) << part;
+      for (std::size_t c = 0; c < row.size(); ++c)
+        ASSERT_EQ(row[c], expected[static_cast<std::size_t>(r) * row.size() + c]) << part;
     }
   }
 }
@@ -190,7 +204,10 @@ TEST(Model, RunsOnTokenIdsWhenTheTokenizerIsUnknown) {
 }
 
 TEST(Model, RefusesTokenizersThatDoNotFitTheModel) {
-  EXPECT_THAT(refusal_after([](GgufWriter& w) { w.set_strings("tokenizer.ggml.tokens", {"a", "b"}); }), HasSubstr("262"));
+  EXPECT_THAT(refusal_after([](GgufWriter& w) {
+                w.set_strings("tokenizer.ggml.tokens", {"a", "b"});
+              }),
+              HasSubstr("262"));
   EXPECT_THAT(refusal_after([](GgufWriter& w) {
                 w.set_numbers("tokenizer.ggml.scores", GgufType::u8, std::vector<std::uint8_t>(262, 0));
               }),
@@ -212,7 +229,8 @@ TEST(ModelInfo, DescribesTheDemoModel) {
   EXPECT_EQ(info["budgets"][0]["slots"], 24);  // an eighth of 192
   EXPECT_EQ(info["budgets"][4]["slots_per_layer"], 16);
   const std::string text = model_info_text(info);
-  EXPECT_THAT(text, AllOf(HasSubstr("Tidepool 42M MoE"), HasSubstr("16 experts a layer, top 2"), HasSubstr("204.0 KiB")));
+  EXPECT_THAT(text,
+              AllOf(HasSubstr("Tidepool 42M MoE"), HasSubstr("16 experts a layer, top 2"), HasSubstr("204.0 KiB")));
 }
 
 TEST(ModelInfo, EscapesTextFromTheFile) {
