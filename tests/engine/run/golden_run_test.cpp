@@ -32,9 +32,16 @@ void expect_golden(const std::string& policy, double ratio) {
   }
 }
 
+// The arithmetic is the same in every run; builds with sanitizers take one ratio, at which all kinds of outcomes occur.
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+const std::vector<double> kRatios = {0.125};
+#else
+const std::vector<double> kRatios = {0.0, 0.125, 0.5, 1.0};
+#endif
+
 TEST(GoldenRun, EveryPolicyAtEveryCacheRatioGivesTheGoldenTokensRoutesAndLogits) {
   for (const std::string& policy : kPolicies) {
-    for (double ratio : {0.0, 0.125, 0.5, 1.0}) expect_golden(policy, ratio);
+    for (double ratio : kRatios) expect_golden(policy, ratio);
   }
   expect_golden("resident", 1);
 }
