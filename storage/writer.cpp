@@ -10,6 +10,7 @@
 #include <thread>
 
 #include "engine/error.h"
+#include "storage/checkpointer.h"
 #include "storage/schema.h"
 #include "storage/session_header.h"
 #include "storage/session_tables.h"
@@ -96,6 +97,7 @@ void SessionWriter::State::fail(const std::string& what) {
 void SessionWriter::State::run() {
   try {
     SessionTables tables(db);
+    const Checkpointer checkpointer(path, db);
     while (!queue->finished()) {
       const auto batches = queue->wait_and_take(std::chrono::milliseconds(100));
       // After a failure batches are taken and let go, so that nobody waits for a disk that is gone.

@@ -137,6 +137,25 @@ TEST(SessionWriter, LosesNoMoreThanTheLastMomentsWhenTheProcessIsKilled) {
   EXPECT_GE(stored, due);
 }
 
+TEST(SessionWriter, KeepsItsLogShortHoweverLongTheRun) {
+  TemporaryFolder folder;
+  const std::string path = folder.file("run.session");
+  SessionWriter writer(path);
+  Batch batch;
+  WorkRecord work;
+  work.start_ns = work.end_ns = work.bytes = work.flops = TimeNs{1} << 50;
+  batch.works.resize(20'000, work);
+  std::uintmax_t longest = 0;
+  for (int i = 0; i < 120; ++i) {
+    writer.queue()->push(std::make_shared<const Batch>(batch));
+    longest = std::max(longest, std::filesystem::file_size(path + "-wal"));
+  }
+  writer.queue()->close();
+  ASSERT_EQ(writer.close(), std::nullopt);
+  EXPECT_GT(std::filesystem::file_size(path), 80u << 20);
+  EXPECT_LT(longest, 64u << 20);
+}
+
 TEST(SessionWriter, KeepsItsHeadlineNumbersUpToDate) {
   TemporaryFolder folder;
   const std::string path = folder.file("run.session");
