@@ -1,6 +1,7 @@
 #include "app/window.h"
 
 #include <algorithm>
+#include <cfloat>
 #include <vector>
 
 #include <GLFW/glfw3.h>
@@ -31,7 +32,7 @@ bool exposed_or_resized = false;
 
 }  // namespace
 
-Window::Window(const WindowOptions& options) {
+Window::Window(const WindowOptions& options) : ignore_mouse_(options.exact_size) {
   if (!glfwInit()) throw RunError("no window can be opened: " + last_glfw_error() + "; on a machine without a display use `expertscope capture`, or xvfb-run");
   glfwWindowHint(GLFW_CONTEXT_VERSION_MAJOR, 3);
   glfwWindowHint(GLFW_CONTEXT_VERSION_MINOR, 3);
@@ -105,6 +106,7 @@ void Window::wake() { glfwPostEmptyEvent(); }
 void Window::begin_frame() {
   ImGui_ImplOpenGL3_NewFrame();
   ImGui_ImplGlfw_NewFrame();
+  if (ignore_mouse_) ImGui::GetIO().AddMousePosEvent(-FLT_MAX, -FLT_MAX);
   ImGui::NewFrame();
 }
 

@@ -13,7 +13,7 @@ struct WindowOptions {
   std::string title = "ExpertScope";
   std::string layout_path;   // where Dear ImGui keeps the window layout; "" = nowhere
   double scale = 0;          // of fonts and sizes; 0 = the monitor's
-  bool exact_size = false;   // width and height as given (screenshots) instead of what fits the monitor
+  bool exact_size = false;       // for screenshots: exactly this size, no frame, and the mouse is nowhere
 };
 
 class Window {
@@ -46,6 +46,7 @@ class Window {
 
   GLFWwindow* window_ = nullptr;
   float scale_ = 1;
+  bool ignore_mouse_ = false;
 };
 
 }  // namespace expertscope

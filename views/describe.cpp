@@ -62,7 +62,7 @@ std::string part_name(TimePart part) {
 }
 
 std::string epoch_text(const EpochRecord& epoch) {
-  if (epoch.epoch == 0) return fmt::format("{}, cache {}", epoch.policy_spec, format_significant(epoch.cache_ratio));
+  if (epoch.epoch == 0) return fmt::format("{}, cache {}", epoch.policy_spec, format_ratio(epoch.cache_ratio));
   std::string text = epoch.change;
   for (std::size_t arrow = text.find("->"); arrow != std::string::npos; arrow = text.find("->", arrow)) text.replace(arrow, 2, "→");
   return text;

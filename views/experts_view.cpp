@@ -103,7 +103,7 @@ void ExpertsView::draw_margins(ViewContext& context, ImDrawList& list) {
   const Theme& theme = context.theme;
   const Palette& colors = context.colors();
   const HeatLayout& l = layout_;
-  const Color bar = mix(colors.panel, colors.text_dim, 0.55);
+  const Color bar = mix(colors.panel, colors.text_dim, 0.4);
   for (int layer = 0; layer < l.layers; ++layer) {
     const double value = values_.by_layer[static_cast<std::size_t>(layer)];
     const float y0 = f(l.y0 + layer * l.cell_h), y1 = y0 + f(l.cell_h) - 1;
@@ -185,11 +185,7 @@ void ExpertsView::draw_scale(ViewContext& context) {
   const float x1 = std::max(x0 + theme.px(40), at.x + room - high_width - theme.px(8) - key_width - theme.px(12));
   const float y0 = at.y + theme.px(3), y1 = y0 + theme.px(10);
   ImDrawList& list = *ImGui::GetWindowDrawList();
-  constexpr int kPieces = 48;
-  for (int i = 0; i < kPieces; ++i) {
-    const float a = x0 + (x1 - x0) * static_cast<float>(i) / kPieces, b = x0 + (x1 - x0) * static_cast<float>(i + 1) / kPieces;
-    list.AddRectFilledMultiColor({a, y0}, {b, y1}, viridis(static_cast<double>(i) / kPieces), viridis((i + 1.0) / kPieces), viridis((i + 1.0) / kPieces), viridis(static_cast<double>(i) / kPieces));
-  }
+  draw_viridis(list, {x0, y0}, {x1, y1});
   const float text_y = at.y + theme.px(1);
   draw_text(list, theme, theme.sans, 11, {at.x, text_y}, context.colors().text_dim, low);
   draw_text(list, theme, theme.sans, 11, {x1 + theme.px(6), text_y}, context.colors().text_dim, high);

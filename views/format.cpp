@@ -65,6 +65,8 @@ std::string format_percent(double share) {
   return fmt::format("{:.2f} %", percent);
 }
 
+std::string format_ratio(double ratio) { return fmt::format("{:.3g}", ratio); }
+
 std::string format_count(std::uint64_t count) {
   std::string digits = fmt::format("{}", count);
   for (std::size_t place = digits.size(); place > 3; place -= 3) digits.insert(place - 3, 1, ',');

@@ -17,6 +17,7 @@ std::string format_duration(TimeNs ns);        // "812 ns", "1.24 ms", "3.20 s";
 std::string format_bytes(double bytes);        // "4.75 GB", powers of ten
 std::string format_rate(double bytes_per_s);   // "33.1 GB/s"
 std::string format_percent(double share);      // 0.713 -> "71.3 %"
+std::string format_ratio(double ratio);        // "0.25", "0.125": as short as says it
 std::string format_count(std::uint64_t count); // "1,204,331"
 std::string format_tokens_per_s(double rate);  // "18.4 tok/s"
 

@@ -44,11 +44,11 @@ Bottleneck bottleneck(const std::array<TimeNs, kTimeParts>& parts) {
     const char *name, *detail;
     TimeNs ns;
   };
-  const std::array<Group, 5> groups = {{{"link", "waiting for expert copies", of(TimePart::demand_wait) + of(TimePart::prefetch_wait)},
+  const std::array<Group, 5> groups = {{{"link", "waits for copies", of(TimePart::demand_wait) + of(TimePart::prefetch_wait)},
                                         {"GPU", "GPU compute", of(TimePart::gpu_compute)},
                                         {"CPU experts", "CPU experts", of(TimePart::cpu_experts)},
-                                        {"host", "routing, policy and sampling", of(TimePart::routing_sync) + of(TimePart::policy) + of(TimePart::sampling) + of(TimePart::profiler)},
-                                        {"unrecorded time", "nothing that was recorded", of(TimePart::remainder)}}};
+                                        {"host", "routing, policy", of(TimePart::routing_sync) + of(TimePart::policy) + of(TimePart::sampling) + of(TimePart::profiler)},
+                                        {"unrecorded time", "not recorded", of(TimePart::remainder)}}};
   const Group& largest = *std::max_element(groups.begin(), groups.end(), [](const Group& a, const Group& b) { return a.ns < b.ns; });
   return {largest.name, largest.detail, static_cast<double>(largest.ns) / static_cast<double>(total)};
 }

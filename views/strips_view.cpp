@@ -12,7 +12,7 @@
 namespace expertscope {
 namespace {
 
-constexpr double kNames_px = 136, kNumbers_px = 104, kFlags_px = 20, kRuler_px = 18;
+constexpr double kNames_px = 136, kNumbers_px = 104, kFlags_px = 20, kRuler_px = 16;
 
 float f(double value) { return static_cast<float>(value); }
 
@@ -67,8 +67,6 @@ void draw_scale(const Canvas& c, const StripLayout& strip) {
   if (strip.ceiling > 0) {
     const float y = std::floor(f(strip.y_of(strip.ceiling)));
     for (float x = f(c.axis.x0); x < f(c.axis.x1); x += c.theme.px(9)) c.list.AddLine({x, y}, {x + c.theme.px(5), y}, c.colors.text_dim);
-    const std::string text = "ceiling " + format_rate(strip.ceiling);
-    draw_text(c.list, c.theme, c.theme.sans, 11, {f(c.axis.x0) + c.theme.px(4), y + c.theme.px(1)}, c.colors.text_dim, text);
   }
 }
 
@@ -92,20 +90,25 @@ void draw_numbers(const Canvas& c, const StripLayout& strip, const StepSummary* 
   if (two_lines) {
     draw_text(c.list, c.theme, c.theme.sans, 12, {x, y}, c.colors.text_dim, strip_name(strip.curve));
     draw_text(c.list, c.theme, c.theme.strong, 15, {x, y + c.theme.px(15)}, under_cursor ? c.colors.accent : c.colors.text, value);
+    if (strip.ceiling > 0) {
+      const float after = text_size(c.theme, c.theme.strong, 15, value).x + c.theme.px(5);
+      draw_text(c.list, c.theme, c.theme.sans, 11, {x + after, y + c.theme.px(19)}, c.colors.text_dim, "of " + format_significant(strip.ceiling / 1e9));
+    }
   } else {
     draw_text(c.list, c.theme, c.theme.strong, 12, {x, y}, under_cursor ? c.colors.accent : c.colors.text, value);
   }
   if (!strip.has_values) return;
   const std::pair<const char*, double> lines[] = {{"max", strip.max}, {"mean", strip.mean}, {"min", strip.min}};
   const float line = std::min(c.theme.px(15), height / 3);
+  const float size_of_text = line >= c.theme.px(13) ? 11 : 10;
   float at = f(strip.y0) + (height - line * 3) / 2;
   for (const auto& [name, number] : lines) {
-    if (line >= c.theme.px(12) || name[1] == 'e') {
-      const float text_y = line >= c.theme.px(12) ? at : f(strip.y0) + (height - c.theme.px(14)) / 2;
-      draw_text(c.list, c.theme, c.theme.sans, 11, {f(c.axis.x1) + c.theme.px(6), text_y}, c.colors.text_faint, name);
+    if (line >= c.theme.px(11) || name[1] == 'e') {
+      const float text_y = line >= c.theme.px(11) ? at : f(strip.y0) + (height - c.theme.px(14)) / 2;
+      draw_text(c.list, c.theme, c.theme.sans, size_of_text, {f(c.axis.x1) + c.theme.px(6), text_y}, c.colors.text_faint, name);
       const std::string text = strip_value(strip.curve, number);
-      const ImVec2 size = text_size(c.theme, c.theme.mono, 11, text);
-      draw_text(c.list, c.theme, c.theme.mono, 11, {c.right - size.x, text_y}, name[1] == 'e' ? c.colors.text : c.colors.text_dim, text);
+      const ImVec2 size = text_size(c.theme, c.theme.mono, size_of_text, text);
+      draw_text(c.list, c.theme, c.theme.mono, size_of_text, {c.right - size.x, text_y}, name[1] == 'e' ? c.colors.text : c.colors.text_dim, text);
     }
     at += line;
   }

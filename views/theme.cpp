@@ -1,9 +1,8 @@
 #include "views/theme.h"
 
-#include <array>
-#include <filesystem>
 #include <span>
 
+#include "assets/fonts/embedded_fonts.h"
 #include "implot.h"
 
 namespace expertscope {
@@ -11,38 +10,12 @@ namespace {
 
 constexpr float kFontSize = 14.0f;
 
-// Where Debian, Fedora, Arch and others put them, best first.
-constexpr std::array kSans = {"/usr/share/fonts/opentype/inter/Inter-Regular.otf", "/usr/share/fonts/inter/Inter-Regular.otf",
-                              "/usr/share/fonts/truetype/roboto/unhinted/RobotoTTF/Roboto-Regular.ttf", "/usr/share/fonts/google-roboto/Roboto-Regular.ttf",
-                              "/usr/share/fonts/truetype/dejavu/DejaVuSans.ttf", "/usr/share/fonts/TTF/DejaVuSans.ttf"};
-constexpr std::array kStrong = {"/usr/share/fonts/opentype/inter/Inter-SemiBold.otf", "/usr/share/fonts/inter/Inter-SemiBold.otf",
-                                "/usr/share/fonts/truetype/roboto/unhinted/RobotoTTF/Roboto-Medium.ttf", "/usr/share/fonts/google-roboto/Roboto-Medium.ttf",
-                                "/usr/share/fonts/truetype/dejavu/DejaVuSans-Bold.ttf", "/usr/share/fonts/TTF/DejaVuSans-Bold.ttf"};
-constexpr std::array kMono = {"/usr/share/fonts/truetype/jetbrains-mono/JetBrainsMono-Regular.ttf", "/usr/share/fonts/TTF/JetBrainsMono-Regular.ttf",
-                              "/usr/share/fonts/jetbrains-mono-fonts/JetBrainsMono-Regular.otf", "/usr/share/fonts/truetype/dejavu/DejaVuSansMono.ttf",
-                              "/usr/share/fonts/TTF/DejaVuSansMono.ttf"};
-constexpr std::array kSymbols = {"/usr/share/fonts/truetype/dejavu/DejaVuSans.ttf", "/usr/share/fonts/TTF/DejaVuSans.ttf"};
-
-const char* first_existing(std::span<const char* const> paths) {
-  std::error_code ignored;
-  for (const char* path : paths)
-    if (std::filesystem::is_regular_file(path, ignored)) return path;
-  return nullptr;
-}
-
-ImFont* load(std::span<const char* const> paths, std::string& taken) {
+ImFont* load(std::span<const unsigned char> bytes) {
   ImFontAtlas* atlas = ImGui::GetIO().Fonts;
-  const char* path = first_existing(paths);
-  ImFont* font = path ? atlas->AddFontFromFileTTF(path, kFontSize) : nullptr;
-  if (!taken.empty()) taken += ", ";
-  taken += font ? std::filesystem::path(path).stem().string() : "Dear ImGui's own";
-  if (!font) return atlas->AddFontDefault();
-  if (const char* symbols = first_existing(kSymbols); symbols && path != symbols) {
-    ImFontConfig merged;
-    merged.MergeMode = true;
-    atlas->AddFontFromFileTTF(symbols, kFontSize, &merged);
-  }
-  return font;
+  if (bytes.empty()) return atlas->AddFontDefault();
+  ImFontConfig config;
+  config.FontDataOwnedByAtlas = false;
+  return atlas->AddFontFromMemoryTTF(const_cast<unsigned char*>(bytes.data()), static_cast<int>(bytes.size()), kFontSize, &config);
 }
 
 ImVec4 v(Color color) { return ImGui::ColorConvertU32ToFloat4(color); }
@@ -97,14 +70,12 @@ void set_colors(ImGuiStyle& style, const Palette& p) {
 
 }  // namespace
 
-std::string Theme::load_fonts(float monitor_scale) {
-  std::string taken;
+void Theme::load_fonts(float monitor_scale) {
   scale = monitor_scale;
-  sans = load(kSans, taken);
-  strong = load(kStrong, taken);
-  mono = load(kMono, taken);
+  sans = load(embedded_sans_font());
+  strong = load(embedded_strong_font().empty() ? embedded_sans_font() : embedded_strong_font());
+  mono = load(embedded_mono_font());
   ImGui::GetIO().FontDefault = sans;
-  return taken;
 }
 
 void Theme::apply() const {

@@ -1,8 +1,6 @@
 // Colours, fonts and sizes of the window, dark or light. Window thread.
 #pragma once
 
-#include <string>
-
 #include "imgui.h"
 #include "views/palette.h"
 
@@ -19,9 +17,8 @@ struct Theme {
   float px(double at_1x) const { return static_cast<float>(at_1x) * scale; }
   float small_font() const { return 12.0f; }  // before scaling, as PushFont wants it
 
-  // Loads the fonts (once, before the first frame). Fonts that are not on this machine are replaced by the next best, at
-  // last by Dear ImGui's own. Returns what was taken, for the health page.
-  std::string load_fonts(float monitor_scale);
+  // Adds the fonts that are compiled into the program, or Dear ImGui's own in their place. Once, before the first frame.
+  void load_fonts(float monitor_scale);
   // Sets Dear ImGui's and ImPlot's style; again after `dark` changed.
   void apply() const;
 };

@@ -242,8 +242,8 @@ void TimelineView::draw_canvas(ViewContext& context, float height) {
   // Lanes share the height that is there, within what is readable.
   const double spare = height - timeline_height(rows.size(), waits, sizes);
   const double share = spare / (static_cast<double>(rows.size() - waits) + 0.6 * static_cast<double>(waits));
-  sizes.lane = std::clamp(sizes.lane + share, theme.px(10.0) * 1.0, theme.px(44) * 1.0);
-  sizes.waits = std::clamp(sizes.waits + share * 0.6, theme.px(8.0) * 1.0, theme.px(26) * 1.0);
+  sizes.lane = std::clamp(sizes.lane + share, theme.px(10.0) * 1.0, theme.px(88) * 1.0);
+  sizes.waits = std::clamp(sizes.waits + share * 0.6, theme.px(8.0) * 1.0, theme.px(48) * 1.0);
   sizes.lane = std::floor(sizes.lane);
   sizes.waits = std::floor(sizes.waits);
 

@@ -212,7 +212,7 @@ void TokensView::draw(ViewContext& context) {
     const float low_width = text_size(theme, theme.sans, 11, low).x;
     const float x0 = at.x + low_width + theme.px(6), x1 = x0 + theme.px(110);
     expertscope::draw_text(list, theme, theme.sans, 11, {at.x, at.y}, context.colors().text_dim, low);
-    for (int i = 0; i < 24; ++i) list.AddRectFilled({x0 + (x1 - x0) * static_cast<float>(i) / 24, at.y + theme.px(3)}, {x0 + (x1 - x0) * static_cast<float>(i + 1) / 24, at.y + theme.px(12)}, viridis(i / 23.0));
+    draw_viridis(list, {x0, at.y + theme.px(3)}, {x1, at.y + theme.px(12)});
     expertscope::draw_text(list, theme, theme.sans, 11, {x1 + theme.px(6), at.y}, context.colors().text_dim, high);
     ImGui::Dummy({text_width, theme.px(15)});
   }

@@ -56,6 +56,15 @@ float draw_flag(ImDrawList& list, const Theme& theme, float x, float top, float 
   return b.x;
 }
 
+void draw_viridis(ImDrawList& list, ImVec2 a, ImVec2 b) {
+  constexpr int kPieces = 32;
+  for (int i = 0; i < kPieces; ++i) {
+    const float x0 = a.x + (b.x - a.x) * static_cast<float>(i) / kPieces, x1 = a.x + (b.x - a.x) * static_cast<float>(i + 1) / kPieces;
+    const Color left = viridis(static_cast<double>(i) / kPieces), right = viridis((i + 1.0) / kPieces);
+    list.AddRectFilledMultiColor({x0, a.y}, {x1, b.y}, left, right, right, left);
+  }
+}
+
 void text_dim(const Theme& theme, std::string_view text) {
   ImGui::PushStyleColor(ImGuiCol_Text, theme.colors().text_dim);
   ImGui::TextUnformatted(begin_of(text), end_of(text));

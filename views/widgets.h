@@ -26,6 +26,9 @@ void draw_hatched(ImDrawList&, const Theme&, ImVec2 a, ImVec2 b, Color);
 // A flag on a pole at x, naming a change. Returns the flag's rectangle's right end.
 float draw_flag(ImDrawList&, const Theme&, float x, float top, float bottom, std::string_view text, float max_right, bool dashed);
 
+// The colour scale of amounts, from nothing to most.
+void draw_viridis(ImDrawList&, ImVec2 a, ImVec2 b);
+
 void text_dim(const Theme&, std::string_view);
 void text_strong(const Theme&, std::string_view);
 void text_mono(const Theme&, std::string_view);

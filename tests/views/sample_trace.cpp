@@ -34,6 +34,7 @@ class Dice {
 };
 
 struct Slot {
+  std::uint16_t number = 0;  // over all layers
   int expert = -1;
   TimeNs ready_ns = 0;
   std::uint64_t used_at = 0;
@@ -45,7 +46,11 @@ class Session {
  public:
   explicit Session(const Options& options) : o_(options) {
     slots_.resize(static_cast<std::size_t>(o_.layers));
-    for (auto& layer : slots_) layer.resize(static_cast<std::size_t>(o_.experts / 4));
+    std::uint16_t number = 0;
+    for (auto& layer : slots_) {
+      layer.resize(static_cast<std::size_t>(o_.experts / 4));
+      for (Slot& slot : layer) slot.number = number++;
+    }
     last_picks_.resize(static_cast<std::size_t>(o_.layers), {0, 1});
   }
 
@@ -122,7 +127,7 @@ class Session {
         while (static_cast<int>(slots_of(layer).size()) > o_.experts / 8) {
           const Slot lost = slots_of(layer).back();
           slots_of(layer).pop_back();
-          if (lost.expert >= 0) note_change(layer, lost, ResidencyChange::dropped, now_);
+          if (lost.expert >= 0) note_change(layer, lost, ResidencyChange::dropped, std::max(now_, lost.ready_ns));
         }
     }
   }
@@ -130,8 +135,7 @@ class Session {
   std::vector<Slot>& slots_of(int layer) { return slots_[static_cast<std::size_t>(layer)]; }
 
   void note_change(int layer, const Slot& slot, ResidencyChange change, TimeNs at) {
-    changes_.push_back({at, step_, static_cast<std::uint16_t>(layer), static_cast<std::uint16_t>(slot.expert), static_cast<std::uint16_t>(&slot - slots_of(layer).data()), change, slot.reason, slot.used, 0});
-    if (change == ResidencyChange::dropped) changes_.back().slot = 0;
+    changes_.push_back({at, step_, static_cast<std::uint16_t>(layer), static_cast<std::uint16_t>(slot.expert), slot.number, change, slot.reason, slot.used, 0});
   }
 
   void work(WorkKind kind, Lane lane, TimeNs begin, TimeNs end, int layer = -1, int expert = -1, int tokens = 1) {
@@ -158,7 +162,7 @@ class Session {
   Slot& fetch(int layer, int expert, CopyReason reason, TimeNs issued) {
     auto& slots = slots_of(layer);
     Slot& victim = *std::min_element(slots.begin(), slots.end(), [](const Slot& a, const Slot& b) { return a.used_at < b.used_at; });
-    if (victim.expert >= 0) note_change(layer, victim, ResidencyChange::evicted, issued);
+    if (victim.expert >= 0) note_change(layer, victim, ResidencyChange::evicted, std::max(issued, victim.ready_ns));
     CopyRecord copy;
     copy.issued_ns = issued;
     copy.start_ns = std::max(issued, link_free_);
@@ -168,10 +172,10 @@ class Session {
     copy.copy = copies_++;
     copy.layer = static_cast<std::uint16_t>(layer);
     copy.expert = static_cast<std::uint16_t>(expert);
-    copy.slot = static_cast<std::uint16_t>(&victim - slots.data());
+    copy.slot = victim.number;
     copy.reason = reason;
     batch().copies.push_back(copy);
-    victim = {expert, copy.end_ns, ++uses_, false, reason};
+    victim = {victim.number, expert, copy.end_ns, ++uses_, false, reason};
     note_change(layer, victim, ResidencyChange::loaded, copy.end_ns);
     return victim;
   }

@@ -1,0 +1,20 @@
+// The line at the top: what runs, on which machine, how the numbers came about, and the numbers that matter most.
+#pragma once
+
+#include <string>
+
+#include "views/view.h"
+
+namespace expertscope {
+
+struct TitleActions {
+  bool show_health = false, show_help = false, toggle_theme = false, reset_layout = false;
+  std::string show_window;  // chosen in the menu
+};
+TitleActions draw_title_bar(ViewContext&);
+float title_bar_height(const Theme&);
+
+// "rtx4090-pcie4, costs of mixtral-8x7b-q4"
+std::string machine_text(const RunInfo&);
+
+}  // namespace expertscope
