@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <charconv>
+#include <limits>
 #include <thread>
 
 #include "engine/error.h"
@@ -51,7 +52,9 @@ void add_workload_options(CLI::App& app, RunRequest& request) {
   app.add_option("--top-p", request.top_p, "Draw from the smallest set of tokens with this share, above 0 to 1 [1]")
       ->type_name("P")
       ->check(real_range(1e-6, 1));
-  app.add_option("--seed", request.seed, "Seed of the draws, 0 to 2^64-1 [0]")->type_name("N");
+  app.add_option("--seed", request.seed, "Seed of the draws, 0 to 2^63-1 [0]")
+      ->type_name("N")
+      ->check(whole_range(0, std::numeric_limits<std::int64_t>::max()));
   app.add_option("--sequences", request.sequences, "Sequences decoded together; this version runs 1 [1]")->type_name("N")->check(whole_range(1, 1024));
   app.add_flag("--stop-at-eos", request.stop_at_eos, "Stop a prompt at the end-of-sequence token [off: exactly N tokens]");
 }

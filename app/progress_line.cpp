@@ -8,7 +8,7 @@
 namespace expertscope {
 namespace {
 
-constexpr std::chrono::milliseconds kPeriod{200};
+constexpr std::chrono::milliseconds kPeriod{100};
 
 }  // namespace
 

@@ -16,6 +16,7 @@
 #include "app/stop_signal.h"
 #include "app/window.h"
 #include "engine/error.h"
+#include "imgui.h"
 #include "views/workbench.h"
 
 namespace expertscope {
@@ -88,6 +89,7 @@ class WindowLoop {
 
   // Draws every frame; counts them once what the picture is to show is there.
   void take_picture() {
+    ImGui::GetIO().ConfigFlags |= ImGuiConfigFlags_NoMouse;  // no tooltip of wherever the pointer happens to be
     int drawn = 0;
     while (!window_.should_close() && stop_signal() == 0) {
       window_.wait(0);

@@ -96,7 +96,7 @@ TEST_F(BadInput, MachinesThatAreNotThere) {
 }
 
 TEST_F(BadInput, AModelThatDoesNotFitItsMachine) {
-  expect_refused(capture_with({"--cost-shape", "mixtral-8x7b-bf16", "--cache-ratio", "1", "--machine", "emulated:rtx3060-pcie4"}), "bytes");
+  expect_refused(capture_with({"--cost-shape", "mixtral-8x7b-bf16", "--cache-ratio", "1", "--machine", "emulated:rtx3060-pcie4"}), "are needed");
   EXPECT_FALSE(std::filesystem::exists(path("run.expertscope")));
 }
 

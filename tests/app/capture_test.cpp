@@ -62,7 +62,7 @@ TEST_F(Capture, HasTheKeysThatScriptsRelyOn) {
 }
 
 TEST_F(Capture, GeneratesExactlyTheTokensThatWereAskedFor) {
-  const std::string prompts = write("prompts.json", R"({"tale": ["Once upon a time", "The king"], "c": ["int main(void)"]})");
+  const std::string prompts = write("prompts.json", R"json({"tale": ["Once upon a time", "The king"], "c": ["int main(void)"]})json");
   const Json report = capture("a.expertscope", {"--prompts", prompts, "--tokens", "5"});
   ASSERT_EQ(report["output"]["prompts"].size(), 3u);
   for (const Json& prompt : report["output"]["prompts"]) EXPECT_EQ(prompt["token_ids"].size(), 5u);
