@@ -153,7 +153,7 @@ void ControlView::draw_speed(ViewContext& context) {
     ImGui::TableSetupColumn("slider", ImGuiTableColumnFlags_WidthStretch);
     ImGui::TableSetupColumn("max", ImGuiTableColumnFlags_WidthFixed, button + ImGui::GetStyle().ItemInnerSpacing.x);
     ImGui::TableNextColumn();
-    if (value_slider(theme, "##speed", speed_, 0.1, 100, fastest ? 100 : context.status.speed, 1, fastest && !speed_.dragging ? "as fast as it computes" : fmt::format("speed {}×", format_significant(shown)).c_str(), true))
+    if (value_slider(theme, "##speed", speed_, 0.1, 100, fastest ? 100 : context.status.speed, 1, fastest && !speed_.dragging ? "as fast as it computes" : fmt::format("speed {}×", format_ratio(shown)).c_str(), true))
       context.send(CommandKind::set_speed, "", speed_.value);
     if (ImGui::IsItemHovered(ImGuiHoveredFlags_ForTooltip)) ImGui::SetTooltip("Modelled seconds for each second of yours. Changes nothing that is measured.");
     ImGui::TableNextColumn();
@@ -223,6 +223,8 @@ void ControlView::draw_recorded(ViewContext& context) {
   if (context.trace.epochs.size() <= 1) {
     text_wrapped_dim(theme, "None: one policy and cache size from start to end.");
   } else if (ImGui::BeginTable("##changes", 2, ImGuiTableFlags_SizingFixedFit | ImGuiTableFlags_ScrollY | ImGuiTableFlags_RowBg, {0, std::min(theme.px(170), static_cast<float>(context.trace.epochs.size()) * ImGui::GetFrameHeightWithSpacing())})) {
+    ImGui::TableSetupColumn("token");
+    ImGui::TableSetupColumn("change", ImGuiTableColumnFlags_WidthStretch);
     for (const EpochRecord& epoch : context.trace.epochs) {
       ImGui::TableNextRow();
       ImGui::TableNextColumn();

@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <array>
 #include <cmath>
+#include <cstdio>
+#include <tuple>
 
 #include <fmt/format.h>
 
@@ -94,7 +96,7 @@ void ExpertsView::draw_cells(ViewContext& context, ImDrawList& list) {
     const ImVec2 a{f(l.x0 + id.expert * l.cell_w), f(l.y0 + id.layer * l.cell_h)};
     list.AddRect({a.x - 1.5f, a.y - 1.5f}, {a.x + f(l.cell_w) + 0.5f, a.y + f(l.cell_h) + 0.5f}, color, theme.px(1.5), thickness);
   };
-  if (context.selection.step)
+  if (context.selection.step && l.cell_h >= theme.px(10))
     for (const DemandRecord& demand : context.trace.demands_of(*context.selection.step)) outline({demand.layer, demand.expert}, colors.of(demand.state), theme.px(2));
   if (context.selection.expert) outline(*context.selection.expert, colors.accent, theme.px(2.5));
 }
@@ -159,7 +161,7 @@ void ExpertsView::draw_map(ViewContext& context, float height) {
   const ImVec2 at = ImGui::GetCursorScreenPos();
   const float width = std::max(theme.px(60), ImGui::GetContentRegionAvail().x);
   ImGui::InvisibleButton("##heatmap", {width, height});
-  const HeatSizes sizes{.left_labels = theme.px(24), .top_labels = theme.px(30), .margin = theme.px(34), .gap = theme.px(5), .label_height = theme.px(14), .label_width = theme.px(20)};
+  const HeatSizes sizes{.left_labels = theme.px(24), .top_labels = theme.px(30), .margin = height > theme.px(240) ? theme.px(34) : theme.px(16), .gap = theme.px(5), .label_height = theme.px(14), .label_width = theme.px(20)};
   layout_ = heatmap_layout(values_.layers, values_.experts, at.x, at.y, at.x + width, at.y + height, sizes);
   ImDrawList& list = *ImGui::GetWindowDrawList();
   list.PushClipRect(at, {at.x + width, at.y + height}, true);
@@ -200,7 +202,7 @@ void ExpertsView::draw_history(ViewContext& context, float height) {
   const Theme& theme = context.theme;
   const Palette& colors = context.colors();
   const ExpertId id = *context.selection.expert;
-  const TimeRange range = grid_range_;
+  const TimeRange range = context.selection.strips;
   if (history_.empty() || !(history_of_ == id) || history_revision_ != revision_ || !same(history_range_, range)) {
     history_ = context.index.experts.history(context.trace, id, range, kHistoryBins);
     history_of_ = id;
@@ -212,8 +214,16 @@ void ExpertsView::draw_history(ViewContext& context, float height) {
   if (id.layer < grid_.layers && id.expert < grid_.experts) {
     const ExpertCell& cell = grid_.at(id.layer, id.expert);
     ImGui::SameLine();
-    text_dim(theme, fmt::format("{} demands, {} hits, {}", format_count(cell.demands), format_percent(cell.demands ? static_cast<double>(cell.hits) / static_cast<double>(cell.demands) : 0),
-                                cell.resident ? "resident" : "not resident"));
+    ImGui::PushFont(nullptr, theme.small_font());
+    const std::tuple<const char*, std::uint64_t, Color> counts[] = {{"hits", cell.hits, colors.hit}, {"late", cell.late, colors.prefetch_late}, {"misses", cell.misses, colors.miss}};
+    for (const auto& [what, count, color] : counts) {
+      swatch(theme, color);
+      ImGui::SameLine(0, theme.px(4));
+      text_dim(theme, fmt::format("{} {}", format_count(count), what));
+      ImGui::SameLine(0, theme.px(9));
+    }
+    text_dim(theme, cell.resident ? "in a slot" : "not resident");
+    ImGui::PopFont();
   }
   ImGui::SameLine(ImGui::GetCursorPosX() + ImGui::GetContentRegionAvail().x - theme.px(22));
   if (icon_button(theme, "##close_history", Icon::close, "", theme.px(22))) {
@@ -222,7 +232,7 @@ void ExpertsView::draw_history(ViewContext& context, float height) {
   }
   constexpr ImPlotAxisFlags kQuiet = ImPlotAxisFlags_NoMenus | ImPlotAxisFlags_NoHighlight | ImPlotAxisFlags_NoSideSwitch;
   ImPlot::PushStyleVar(ImPlotStyleVar_LabelPadding, ImVec2{theme.px(3), theme.px(2)});
-  if (ImPlot::BeginPlot("##history", {-1, std::max(theme.px(50), height - ImGui::GetFrameHeightWithSpacing() - theme.px(10))}, ImPlotFlags_NoMenus | ImPlotFlags_NoBoxSelect | ImPlotFlags_NoMouseText | ImPlotFlags_NoInputs)) {
+  if (ImPlot::BeginPlot("##history", {-1, std::max(theme.px(50), height - ImGui::GetFrameHeightWithSpacing() - theme.px(10))}, ImPlotFlags_NoMenus | ImPlotFlags_NoLegend | ImPlotFlags_NoBoxSelect | ImPlotFlags_NoMouseText | ImPlotFlags_NoInputs)) {
     ImGui::PushFont(nullptr, 11);
     double most = 1;
     std::vector<double> x, hits, late, misses, resident;
@@ -235,9 +245,13 @@ void ExpertsView::draw_history(ViewContext& context, float height) {
     }
     const double width = history_.empty() ? 1 : static_cast<double>(width_ns(history_[0].range)) * 1e-9;
     ImPlot::SetupAxes(nullptr, nullptr, kQuiet, kQuiet | ImPlotAxisFlags_LockMin);
-    ImPlot::SetupAxisFormat(ImAxis_X1, "%.3g s");
+    ImPlot::SetupAxisFormat(ImAxis_X1, [](double seconds, char* buffer, int size, void*) {
+      const std::string text = format_significant(seconds) + " s";
+      return snprintf(buffer, static_cast<std::size_t>(size), "%s", text.c_str());
+    });
     ImPlot::SetupAxesLimits(static_cast<double>(range.begin_ns) * 1e-9, static_cast<double>(range.end_ns) * 1e-9, 0, most * 1.15, ImPlotCond_Always);
-    ImPlot::SetupLegend(ImPlotLocation_NorthEast, ImPlotLegendFlags_Horizontal | ImPlotLegendFlags_NoButtons);
+    const double ticks[] = {0, std::ceil(most)};
+    ImPlot::SetupAxisTicks(ImAxis_Y1, ticks, 2);
     ImPlot::SetupFinish();
     for (const ExpertHistoryBin& bin : history_) {
       const ImVec2 a = ImPlot::PlotToPixels(static_cast<double>(bin.range.begin_ns) * 1e-9, 0.0), b = ImPlot::PlotToPixels(static_cast<double>(bin.range.end_ns) * 1e-9, 0.0);
@@ -279,7 +293,7 @@ void ExpertsView::draw(ViewContext& context) {
   }
   const Theme& theme = context.theme;
   const float room = ImGui::GetContentRegionAvail().y;
-  const float history = context.selection.expert ? std::clamp(room * 0.36f, theme.px(96), theme.px(220)) : 0;
+  const float history = context.selection.expert ? std::clamp(room * 0.34f, theme.px(88), theme.px(220)) : 0;
   draw_map(context, std::max(theme.px(80), room - history - theme.px(17) - ImGui::GetStyle().ItemSpacing.y * 2));
   draw_scale(context);
   if (context.selection.expert) draw_history(context, history);

@@ -28,6 +28,7 @@ void HealthView::draw(ViewContext& context, const std::vector<HealthNote>& notes
     ImGui::SameLine();
     text_strong(theme, only_info ? "Nothing was lost and nothing fell back" : fmt::format("{} {} to know about", context.numbers.health_notes, context.numbers.health_notes == 1 ? "thing" : "things"));
   }
+  else text_dim(theme, "Nothing is recorded yet.");
   if (!notes.empty() && ImGui::BeginTable("##health", 3, ImGuiTableFlags_SizingFixedFit | ImGuiTableFlags_RowBg | ImGuiTableFlags_ScrollY, {0, std::max(theme.px(60), ImGui::GetContentRegionAvail().y - theme.px(24))})) {
     ImGui::TableSetupScrollFreeze(0, 1);
     ImGui::TableSetupColumn("kind");

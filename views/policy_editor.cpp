@@ -11,6 +11,8 @@
 namespace expertscope {
 namespace {
 
+constexpr double kRowPadding = 2, kRowGap = 3;  // tighter than elsewhere: there are many of them
+
 std::vector<const ComponentDecl*> choices_of(ComponentKind kind) {
   std::vector<const ComponentDecl*> choices;
   for (const ComponentDecl& decl : component_decls())
@@ -118,6 +120,8 @@ void PolicyEditor::draw_parameter(ViewContext& context, const PolicySpec& spec, 
 }
 
 void PolicyEditor::draw_components(ViewContext& context, const PolicySpec& spec) {
+  ImGui::PushStyleVar(ImGuiStyleVar_FramePadding, ImVec2{ImGui::GetStyle().FramePadding.x, context.theme.px(kRowPadding)});
+  ImGui::PushStyleVar(ImGuiStyleVar_ItemSpacing, ImVec2{ImGui::GetStyle().ItemSpacing.x, context.theme.px(kRowGap)});
   for (int i = 0; i < kComponentKinds; ++i) {
     const auto kind = static_cast<ComponentKind>(i);
     const std::string& chosen = spec.components[static_cast<std::size_t>(i)];
@@ -140,9 +144,10 @@ void PolicyEditor::draw_components(ViewContext& context, const PolicySpec& spec)
     if (decl)
       for (const ParameterDecl& parameter : decl->parameters) draw_parameter(context, spec, kind, parameter);
   }
+  ImGui::PopStyleVar(2);
 }
 
-float PolicyEditor::components_height(const Theme&, const PolicySpec& spec) const {
+float PolicyEditor::components_height(const Theme& theme, const PolicySpec& spec) const {
   int rows = 0;
   for (int i = 0; i < kComponentKinds; ++i) {
     const auto kind = static_cast<ComponentKind>(i);
@@ -150,7 +155,7 @@ float PolicyEditor::components_height(const Theme&, const PolicySpec& spec) cons
     const auto parameters = decl ? static_cast<int>(decl->parameters.size()) : 0;
     if (is_choice(kind) || parameters > 0) rows += 1 + parameters;
   }
-  return static_cast<float>(rows) * ImGui::GetFrameHeightWithSpacing();
+  return static_cast<float>(rows) * (ImGui::GetFontSize() + theme.px(kRowPadding * 2 + kRowGap));
 }
 
 std::string PolicyEditor::summary(const PolicySpec& spec) {

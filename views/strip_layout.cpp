@@ -94,4 +94,22 @@ StripLayout strip_layout(Curve curve, std::span<const StepSummary> visible, cons
   return strip;
 }
 
+std::vector<OracleSegment> oracle_segments(std::span<const OracleWindow> windows, const TimeAxis& axis) {
+  constexpr double kNarrowest_px = 6;
+  std::vector<OracleSegment> segments;
+  auto window = std::lower_bound(windows.begin(), windows.end(), axis.range.begin_ns, [](const OracleWindow& w, TimeNs t) { return w.end_ns <= t; });
+  while (window != windows.end() && window->start_ns < axis.range.end_ns) {
+    const double x0 = std::max(axis.x0, axis.x_of(window->start_ns));
+    OracleWindow together{.demands = 0, .hits = 0};
+    double x1 = x0;
+    for (; window != windows.end() && window->start_ns < axis.range.end_ns && x1 - x0 < kNarrowest_px; ++window) {
+      x1 = std::min(axis.x1, axis.x_of(window->end_ns));
+      together.demands += window->demands;
+      together.hits += window->hits;
+    }
+    segments.push_back({.x0 = x0, .x1 = x1, .hit_rate = together.hit_rate()});
+  }
+  return segments;
+}
+
 }  // namespace expertscope

@@ -60,6 +60,14 @@ void draw_curve(const Canvas& c, const StripLayout& strip) {
   flush();
 }
 
+// What an oracle would have hit in each finished window.
+void draw_oracle(const Canvas& c, const StripLayout& strip) {
+  for (const OracleSegment& segment : strip.oracle) {
+    const float x1 = f(segment.x1), y = std::floor(f(strip.y_of(segment.hit_rate)));
+    for (float x = f(segment.x0); x < x1; x += c.theme.px(7)) c.list.AddLine({x, y}, {std::min(x + c.theme.px(4), x1), y}, c.colors.text, c.theme.px(1.2));
+  }
+}
+
 void draw_scale(const Canvas& c, const StripLayout& strip) {
   c.list.AddRectFilled({f(c.axis.x0), f(strip.y0)}, {f(c.axis.x1), f(strip.y1)}, with_alpha(c.colors.window, 0.45));
   const float middle = std::floor(f((strip.y0 + strip.y1) / 2));
@@ -242,6 +250,7 @@ void StripsView::draw(ViewContext& context) {
     for (std::size_t i = 0; i < kStrips.size(); ++i) {
       const double y0 = std::floor(top + static_cast<double>(i) * (height + gap));
       strips_[i] = strip_layout(kStrips[i], visible, context.trace.info, axis, y0, std::floor(y0 + height));
+      if (kStrips[i] == Curve::hit_rate) strips_[i].oracle = oracle_segments(context.index.oracle.windows(), axis);
     }
     trace_ = &context.trace;
     revision_ = context.trace.revision();
@@ -261,7 +270,10 @@ void StripsView::draw(ViewContext& context) {
   }
   list.PushClipRect({f(axis.x0), at.y}, {f(axis.x1) + 1, at.y + room.y}, true);
   draw_prefills(canvas, visible);
-  for (const StripLayout& strip : strips_) draw_curve(canvas, strip);
+  for (const StripLayout& strip : strips_) {
+    draw_curve(canvas, strip);
+    draw_oracle(canvas, strip);
+  }
   draw_windows(canvas);
   list.PopClipRect();
   for (const StripLayout& strip : strips_) draw_numbers(canvas, strip, under_cursor);

@@ -173,7 +173,7 @@ void draw_selection(const Canvas& c) {
       c.list.AddLine({x1, f(c.layout.ruler_y0)}, {x1, c.bottom}, c.colors.accent, c.theme.px(1.5));
       const std::string text = format_duration(width_ns(*selection.range));
       const ImVec2 size = text_size(c.theme, c.theme.strong, 11, text);
-      const ImVec2 at{std::clamp((x0 + x1 - size.x) / 2, f(c.layout.axis.x0), f(c.layout.axis.x1) - size.x), f(c.layout.ruler_y0) + c.theme.px(3)};
+      const ImVec2 at{std::clamp((x0 + x1 - size.x) / 2, f(c.layout.axis.x0), f(c.layout.axis.x1) - size.x), c.bottom - size.y - c.theme.px(3)};
       c.list.AddRectFilled({at.x - c.theme.px(4), at.y - 1}, {at.x + size.x + c.theme.px(4), at.y + size.y + 1}, c.colors.accent, c.theme.px(3));
       draw_text(c.list, c.theme, c.theme.strong, 11, at, text_on(c.colors.accent), text);
     }
@@ -217,17 +217,19 @@ void draw_timeline_legend(const ViewContext& context, float right) {
                                          {"wasted", colors.prefetch, true},
                                          {"routing, policy", colors.host, false},
                                          {"placement", colors.placement, false}}};
+  const ImVec2 from = ImGui::GetItemRectMin(), to = ImGui::GetItemRectMax();
+  const float size = theme.px(10), middle = std::floor((from.y + to.y) / 2);
+  ImDrawList& list = *ImGui::GetWindowDrawList();
+  float x = to.x + theme.px(14);
   for (const Entry& entry : entries) {
-    const float width = text_size(theme, theme.sans, theme.small_font(), entry.text).x + theme.px(10) + theme.px(5) + theme.px(12);
-    ImGui::SameLine(0, theme.px(12));
-    if (ImGui::GetCursorPosX() + width > right) break;
-    ImGui::AlignTextToFramePadding();
-    swatch(theme, entry.color, entry.hatched);
-    ImGui::SameLine(0, theme.px(5));
-    text_dim(theme, entry.text);
+    const ImVec2 text = text_size(theme, theme.sans, theme.small_font(), entry.text);
+    if (x + size + theme.px(5) + text.x > right) break;
+    const ImVec2 a{x, middle - size / 2}, b{x + size, middle + size / 2};
+    if (entry.hatched) draw_hatched(list, theme, a, b, entry.color);
+    else list.AddRectFilled(a, b, entry.color, theme.px(2));
+    draw_text(list, theme, theme.sans, theme.small_font(), {b.x + theme.px(5), middle - text.y / 2}, colors.text_dim, entry.text);
+    x = b.x + theme.px(5) + text.x + theme.px(13);
   }
-  ImGui::NewLine();
-  ImGui::SameLine(0, 0);
 }
 
 Description describe_item(const ViewContext& context, PinnedItem item) {

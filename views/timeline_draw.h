@@ -8,7 +8,7 @@
 namespace expertscope {
 
 void draw_timeline(const ViewContext&, const TimelineLayout&, ImDrawList&, float left, float bottom);
-// Colours and their meanings in one line, as many as fit before `right` (window coordinates).
+// Colours and their meanings in one line, beside the last item: as many as fit before `right` (a pixel).
 void draw_timeline_legend(const ViewContext&, float right);
 Description describe_item(const ViewContext&, PinnedItem);
 

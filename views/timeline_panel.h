@@ -6,8 +6,9 @@
 
 namespace expertscope {
 
+// With both a range and a pinned item the user chooses which is shown.
 float timeline_panel_height(const ViewContext&);
-void draw_timeline_panel(ViewContext&, RangeStatistics&);
+void draw_timeline_panel(ViewContext&, RangeStatistics&, bool& pinned_in_front);
 
 // "token 141" and "L3·E5" as links that choose them everywhere.
 void step_link(ViewContext&, std::uint32_t step);

@@ -120,10 +120,8 @@ void TimelineView::draw_toolbar(ViewContext& context) {
   }
   const std::string shown = fmt::format("{} in view", format_duration(width_ns(selection.timeline)));
   const float shown_width = text_size(theme, theme.sans, theme.small_font(), shown).x;
-  ImGui::SameLine();
   ImGui::PushFont(nullptr, theme.small_font());
-  const float right = edge - shown_width - theme.px(8);
-  draw_timeline_legend(context, right);
+  draw_timeline_legend(context, ImGui::GetWindowPos().x + edge - shown_width - theme.px(8));
   ImGui::SameLine(edge - shown_width);
   ImGui::AlignTextToFramePadding();
   text_dim(theme, shown);
@@ -167,7 +165,7 @@ void TimelineView::handle_mouse(ViewContext& context, const TimeAxis& axis) {
   }
   if (edge_ == Edge::begin && selection.range) selection.range->begin_ns = std::min(t, selection.range->end_ns - 1);
   if (edge_ == Edge::end && selection.range) selection.range->end_ns = std::max(t, selection.range->begin_ns + 1);
-  if (drag_from_ && t != *drag_from_) selection.range = TimeRange{std::min(*drag_from_, t), std::max(*drag_from_, t)};
+  if (drag_from_ && t != *drag_from_) pinned_in_front_ = false, selection.range = TimeRange{std::min(*drag_from_, t), std::max(*drag_from_, t)};
   if (!ImGui::IsMouseDown(ImGuiMouseButton_Left) && !ImGui::IsMouseDown(ImGuiMouseButton_Middle)) {
     if (zooming_ && selection.range) {
       if (axis.x_of(selection.range->end_ns) - axis.x_of(selection.range->begin_ns) > 3) selection.timeline = *selection.range, selection.follow = false;
@@ -218,6 +216,7 @@ void TimelineView::hover(ViewContext& context, const TimelineLayout& layout) {
   tooltip(context.theme, d.title, d.lines);
   if (clicked) {
     selection.pinned = item;
+    pinned_in_front_ = true;
     if (d.expert) selection.expert = d.expert;
     if (d.step) selection.step = d.step;
   }
@@ -270,7 +269,7 @@ void TimelineView::draw(ViewContext& context) {
   draw_toolbar(context);
   const float panel = timeline_panel_height(context);
   draw_canvas(context, std::max(context.theme.px(80), ImGui::GetContentRegionAvail().y - panel));
-  draw_timeline_panel(context, statistics_);
+  draw_timeline_panel(context, statistics_, pinned_in_front_);
 }
 
 }  // namespace expertscope

@@ -36,7 +36,7 @@ class TimelineView {
   TimeNs known_end_ns_ = 0;
   std::optional<TimeNs> drag_from_;   // a range is being dragged
   enum class Edge { none, begin, end } edge_ = Edge::none;
-  bool panning_ = false, zooming_ = false;
+  bool panning_ = false, zooming_ = false, pinned_in_front_ = true;
   bool ready_ = false;                // a first range was chosen
   const Trace* ready_for_ = nullptr;
 };

@@ -23,6 +23,8 @@ double cost_place(TimeNs ns, TimeNs cheap, TimeNs dear) {
   return std::clamp(std::log(static_cast<double>(ns) / static_cast<double>(cheap)) / std::log(static_cast<double>(dear) / static_cast<double>(cheap)), 0.0, 1.0);
 }
 
+float line_height(const Theme& theme) { return std::floor(theme.px(kTextSize * 1.55)); }
+
 }  // namespace
 
 void TokensView::update_scale(ViewContext& context) {
@@ -51,7 +53,7 @@ void TokensView::draw_text(ViewContext& context, float width, float height) {
     return;
   }
   ImFont* font = theme.mono;
-  const float line_height = std::floor(theme.px(kTextSize * 1.55));
+  const float line_height = expertscope::line_height(theme);
   lines_.update(trace, std::max(theme.px(60), ImGui::GetContentRegionAvail().x - theme.px(4)), [&](std::string_view text) { return text_size(theme, font, kTextSize, text).x; });
 
   // Follow the text while it is being written, unless the user has scrolled away from its end.
@@ -150,7 +152,7 @@ void TokensView::draw_details(ViewContext& context) {
   if (ImGui::BeginTable("##layers", 3, ImGuiTableFlags_SizingFixedFit | ImGuiTableFlags_ScrollY | ImGuiTableFlags_RowBg)) {
     ImGui::TableSetupScrollFreeze(0, 1);
     ImGui::TableSetupColumn("layer");
-    ImGui::TableSetupColumn("experts: hit, late, miss", ImGuiTableColumnFlags_WidthStretch);
+    ImGui::TableSetupColumn("experts", ImGuiTableColumnFlags_WidthStretch);
     ImGui::TableSetupColumn("waited", ImGuiTableColumnFlags_WidthFixed, theme.px(70));
     ImGui::TableHeadersRow();
     const auto demands = trace.demands_of(step);
@@ -200,8 +202,8 @@ void TokensView::draw(ViewContext& context) {
   const Theme& theme = context.theme;
   const ImVec2 room = ImGui::GetContentRegionAvail();
   const bool details = context.selection.step.has_value();
-  const bool beside = room.x > theme.px(640);
-  const float details_width = std::clamp(room.x * 0.4f, theme.px(270), theme.px(420));
+  const bool beside = room.x > theme.px(480);
+  const float details_width = std::clamp(room.x * 0.42f, theme.px(250), theme.px(420));
   const float text_width = details && beside ? room.x - details_width - theme.px(12) : room.x;
 
   ImGui::BeginGroup();
@@ -217,7 +219,8 @@ void TokensView::draw(ViewContext& context) {
     ImGui::Dummy({text_width, theme.px(15)});
   }
   const float left = ImGui::GetContentRegionAvail().y;
-  draw_text(context, text_width, details && !beside ? left * 0.5f : left);
+  const float wanted = details && !beside ? left * 0.5f : left;
+  draw_text(context, text_width, std::max(1.0f, std::floor(wanted / line_height(theme))) * line_height(theme));
   ImGui::EndGroup();
   if (!details) return;
   if (beside) ImGui::SameLine(0, theme.px(12));

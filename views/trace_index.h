@@ -3,6 +3,7 @@
 
 #include <cstdint>
 
+#include "profiler/oracle.h"
 #include "profiler/series.h"
 #include "profiler/trace.h"
 #include "views/expert_index.h"
@@ -19,6 +20,7 @@ class TraceIndex {
     const bool other = trace_ != nullptr && (&trace != trace_ || trace.revision() < revision_);
     if (other) {
       steps = {};
+      oracle = {};
       experts = {};
       fates = {};
       rows = {};
@@ -26,6 +28,7 @@ class TraceIndex {
     }
     if (other || trace_ == nullptr || trace.revision() != revision_) {
       steps.update(trace);
+      oracle.update(trace);
       experts.update(trace);
       fates.update(trace);
       rows.update(trace);
@@ -37,6 +40,7 @@ class TraceIndex {
   }
 
   StepSummaries steps;
+  OracleWindows oracle;
   ExpertIndex experts;
   PrefetchFates fates;
   TimelineRows rows;

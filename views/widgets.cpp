@@ -239,7 +239,6 @@ void tooltip(const Theme& theme, std::string_view title, const TooltipLines& lin
 }
 
 bool value_slider(const Theme& theme, const char* id, SliderState& state, double min, double max, double current, double initial, const char* shown, bool logarithmic) {
-  (void)theme;
   bool chosen = false;
   ImGui::SetNextItemWidth(-FLT_MIN);
   if (state.typing) {
@@ -256,8 +255,21 @@ bool value_slider(const Theme& theme, const char* id, SliderState& state, double
     return chosen;
   }
   if (!state.dragging) state.value = current;
+  // A bar from the left up to the value reads better under text than a grab does.
+  const ImVec2 at = ImGui::GetCursorScreenPos();
+  const ImVec2 size{ImGui::GetContentRegionAvail().x, ImGui::GetFrameHeight()};
+  const double share = logarithmic ? std::log(state.value / min) / std::log(max / min) : (state.value - min) / (max - min);
+  const float filled = at.x + size.x * static_cast<float>(std::clamp(share, 0.0, 1.0));
+  ImDrawList& list = *ImGui::GetWindowDrawList();
+  list.AddRectFilled(at, {at.x + size.x, at.y + size.y}, theme.colors().raised, ImGui::GetStyle().FrameRounding);
+  if (filled > at.x + 1) list.AddRectFilled(at, {filled, at.y + size.y}, mix(theme.colors().raised, theme.colors().accent, 0.5), ImGui::GetStyle().FrameRounding);
+  list.AddRectFilled({std::max(at.x, filled - theme.px(3)), at.y}, {std::max(at.x + theme.px(3), filled), at.y + size.y}, theme.colors().accent, theme.px(1.5));
+  const ImVec4 nothing(0, 0, 0, 0);
+  for (const ImGuiCol slot : {ImGuiCol_FrameBg, ImGuiCol_FrameBgActive, ImGuiCol_SliderGrab, ImGuiCol_SliderGrabActive}) ImGui::PushStyleColor(slot, nothing);
+  ImGui::PushStyleColor(ImGuiCol_FrameBgHovered, with_alpha(theme.colors().accent, 0.12));
   const ImGuiSliderFlags flags = ImGuiSliderFlags_AlwaysClamp | ImGuiSliderFlags_NoRoundToFormat | (logarithmic ? ImGuiSliderFlags_Logarithmic : 0);
   ImGui::SliderScalar(id, ImGuiDataType_Double, &state.value, &min, &max, shown, flags);
+  ImGui::PopStyleColor(5);
   state.dragging = ImGui::IsItemActive();
   chosen = ImGui::IsItemDeactivatedAfterEdit() && state.value != current;
   if (ImGui::IsItemHovered()) {
@@ -284,12 +296,14 @@ bool empty_state(const Theme& theme, std::string_view title, std::string_view wh
   ImGui::BeginGroup();
   const auto centred = [&](ImFont* font, float size, Color color, std::string_view text) {
     ImGui::PushFont(font, size);
-    const float text_width = ImGui::CalcTextSize(begin_of(text), end_of(text), false, width).x;
-    ImGui::SetCursorPosX(left + std::max(0.0f, (width - text_width) / 2));
     ImGui::PushStyleColor(ImGuiCol_Text, color);
-    ImGui::PushTextWrapPos(left + width);
-    ImGui::TextUnformatted(begin_of(text), end_of(text));
-    ImGui::PopTextWrapPos();
+    for (const char* line = begin_of(text); line < end_of(text);) {
+      const char* end = font->CalcWordWrapPosition(size * theme.scale, line, end_of(text), width);
+      if (end == line) break;
+      ImGui::SetCursorPosX(left + std::max(0.0f, (width - ImGui::CalcTextSize(line, end).x) / 2));
+      ImGui::TextUnformatted(line, end);
+      for (line = end; line < end_of(text) && *line == ' ';) ++line;
+    }
     ImGui::PopStyleColor();
     ImGui::PopFont();
   };

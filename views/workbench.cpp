@@ -105,7 +105,7 @@ void Workbench::build_layout(unsigned int dockspace) {
   ImGui::DockBuilderDockWindow("Sessions", sessions);
   ImGui::DockBuilderDockWindow("Health", sessions);
   ImGui::DockBuilderFinish(dockspace);
-  front_tab_frames_ = 2;  // the tabs exist from the next frame on
+  front_tab_frames_ = 3;  // the tabs exist from the next frame on
 }
 
 void Workbench::show(const char* window) { focus_ = window; }

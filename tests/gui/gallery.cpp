@@ -23,7 +23,17 @@ void draw_picture(const Picture& picture, int width, int height, const std::stri
   hooks.has_live_run = !picture.live;
   hooks.show_live_run = [] {};
   Workbench workbench(hooks, window.scale());
-  const Trace trace = picture.empty ? Trace() : sample::trace();
+  Trace trace;
+  const auto batches = sample::batches();
+  if (picture.empty) {
+    // Ready to run: the start is known, no step was made.
+    Batch start;
+    start.start = batches.front().start;
+    start.epochs = batches.front().epochs;
+    trace.append(start);
+  } else {
+    for (const Batch& batch : batches) trace.append(batch);
+  }
   LiveStatus status = sample::live_status(trace);
   status.live = picture.live;
   if (!picture.live) status.session_path = "/sessions/night-lfu.expertscope";
