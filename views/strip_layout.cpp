@@ -65,7 +65,7 @@ const StepSummary* summary_at(std::span<const StepSummary> steps, TimeNs t) {
 }
 
 StripLayout strip_layout(Curve curve, std::span<const StepSummary> visible, const RunInfo& info, const TimeAxis& axis, double y0, double y1) {
-  StripLayout strip{.curve = curve, .y0 = y0, .y1 = y1, .points = {}};
+  StripLayout strip{.curve = curve, .y0 = y0, .y1 = y1, .points = {}, .oracle = {}};
   if (curve == Curve::link_bytes_per_s) strip.ceiling = info.h2d_bytes_per_s;
   const int bins = std::max(1, static_cast<int>((axis.x1 - axis.x0) / kBin_px));
   const auto curve_bins = bin_curve(visible, curve, CurveAxis::time_ns, static_cast<double>(axis.range.begin_ns), static_cast<double>(axis.range.end_ns), bins);
