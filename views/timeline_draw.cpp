@@ -100,7 +100,7 @@ void draw_box(const Canvas& c, const TimelineLane& lane, const TimelineBox& box)
     c.list.AddRectFilled(a, b, lane.kind == RowKind::waits ? with_alpha(color, 0.72) : color);
     return;
   }
-  if (c.context.selection.expert && !concerns(c, box, *c.context.selection.expert)) color = mix(color, c.colors.panel, 0.55);
+  if (c.context.selection.expert && !concerns(c, box, *c.context.selection.expert)) color = mix(color, c.colors.panel, 0.45);
   const bool wide = b.x - a.x > 3;
   if (hatched)
     draw_hatched(c.list, c.theme, a, {wide ? b.x - 1 : b.x, b.y}, color);
@@ -168,7 +168,7 @@ void draw_selection(const Canvas& c) {
     const float x0 = std::clamp(f(c.layout.axis.x_of(selection.range->begin_ns)), f(c.layout.axis.x0), f(c.layout.axis.x1));
     const float x1 = std::clamp(f(c.layout.axis.x_of(selection.range->end_ns)), f(c.layout.axis.x0), f(c.layout.axis.x1));
     if (x1 > x0) {
-      c.list.AddRectFilled({x0, f(c.layout.ruler_y0)}, {x1, c.bottom}, with_alpha(c.colors.accent, 0.16));
+      c.list.AddRectFilled({x0, f(c.layout.ruler_y0)}, {x1, c.bottom}, with_alpha(c.colors.accent, 0.13));
       c.list.AddLine({x0, f(c.layout.ruler_y0)}, {x0, c.bottom}, c.colors.accent, c.theme.px(1.5));
       c.list.AddLine({x1, f(c.layout.ruler_y0)}, {x1, c.bottom}, c.colors.accent, c.theme.px(1.5));
       const std::string text = format_duration(width_ns(*selection.range));

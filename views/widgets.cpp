@@ -297,12 +297,12 @@ bool empty_state(const Theme& theme, std::string_view title, std::string_view wh
   const auto centred = [&](ImFont* font, float size, Color color, std::string_view text) {
     ImGui::PushFont(font, size);
     ImGui::PushStyleColor(ImGuiCol_Text, color);
-    for (const char* line = begin_of(text); line < end_of(text);) {
-      const char* end = font->CalcWordWrapPosition(size * theme.scale, line, end_of(text), width);
-      if (end == line) break;
-      ImGui::SetCursorPosX(left + std::max(0.0f, (width - ImGui::CalcTextSize(line, end).x) / 2));
-      ImGui::TextUnformatted(line, end);
-      for (line = end; line < end_of(text) && *line == ' ';) ++line;
+    for (const char* at = begin_of(text); at < end_of(text);) {
+      const char* end = font->CalcWordWrapPosition(size * theme.scale, at, end_of(text), width);
+      if (end == at) break;
+      ImGui::SetCursorPosX(left + std::max(0.0f, (width - ImGui::CalcTextSize(at, end).x) / 2));
+      ImGui::TextUnformatted(at, end);
+      for (at = end; at < end_of(text) && *at == ' ';) ++at;
     }
     ImGui::PopStyleColor();
     ImGui::PopFont();
