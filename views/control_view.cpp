@@ -222,7 +222,7 @@ void ControlView::draw_recorded(ViewContext& context) {
   heading(theme, "CHANGES");
   if (context.trace.epochs.size() <= 1) {
     text_wrapped_dim(theme, "None: one policy and cache size from start to end.");
-  } else if (ImGui::BeginTable("##changes", 2, ImGuiTableFlags_SizingFixedFit | ImGuiTableFlags_ScrollY | ImGuiTableFlags_RowBg, {0, std::min(theme.px(170), static_cast<float>(context.trace.epochs.size()) * ImGui::GetFrameHeightWithSpacing())})) {
+  } else if (ImGui::BeginTable("##changes", 2, ImGuiTableFlags_SizingFixedFit | ImGuiTableFlags_ScrollY | ImGuiTableFlags_RowBg, {0, std::min(theme.px(170), static_cast<float>(context.trace.epochs.size()) * (ImGui::GetTextLineHeight() + ImGui::GetStyle().CellPadding.y * 2) + 1)})) {
     ImGui::TableSetupColumn("token");
     ImGui::TableSetupColumn("change", ImGuiTableColumnFlags_WidthStretch);
     for (const EpochRecord& epoch : context.trace.epochs) {

@@ -29,7 +29,8 @@ void columns_of(const Theme& theme, const TooltipLines& lines, int columns) {
         ImGui::TableNextColumn();
         const float x = ImGui::GetCursorPosX(), room = ImGui::GetContentRegionAvail().x;
         text_dim(theme, lines[i].first);
-        ImGui::SameLine(x + names + theme.px(8));
+        ImGui::SameLine();
+        ImGui::SetCursorPosX(x + names + theme.px(8));
         ImGui::PushFont(theme.mono, theme.small_font());
         ImGui::TextUnformatted(fitting(theme, theme.mono, theme.small_font(), lines[i].second, room - names - theme.px(8)).c_str());
         ImGui::PopFont();

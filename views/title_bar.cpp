@@ -42,10 +42,11 @@ std::string session_name(const std::string& path) {
 std::vector<Chip> chips_of(const ViewContext& context) {
   const Palette& colors = context.colors();
   std::vector<Chip> chips;
-  if (context.empty()) return chips;
+  if (!context.trace.started) return chips;
   const std::string policy = context.status.live ? context.status.policy_spec : context.trace.epochs.empty() ? context.trace.info.policy_spec : context.trace.epochs.back().policy_spec;
   const double ratio = context.status.live ? context.status.cache_ratio : context.trace.epochs.empty() ? context.trace.info.cache_ratio : context.trace.epochs.back().cache_ratio;
   chips.push_back({"policy", fmt::format("{}, cache {}", policy, format_ratio(ratio))});
+  if (context.empty()) return chips;
   chips.push_back({"", format_tokens_per_s(context.numbers.recent.tokens_per_s()), colors.accent});
   chips.push_back({"hit", format_percent(context.numbers.recent.hit_rate()), colors.hit});
   const Bottleneck held = bottleneck(context.numbers.holds_back_parts);

@@ -58,8 +58,11 @@ void TokensView::draw_text(ViewContext& context, float width, float height) {
 
   // Follow the text while it is being written, unless the user has scrolled away from its end.
   const bool at_end = ImGui::GetScrollY() >= ImGui::GetScrollMaxY() - line_height;
-  if (lines_.lines() != known_lines_ && at_end && context.selection.follow) ImGui::SetScrollY(static_cast<float>(lines_.lines()) * line_height);
+  const bool grown = lines_.lines() != known_lines_ || height != known_height_;
+  if (grown && (at_end || known_lines_ == 0) && context.selection.follow) ImGui::SetScrollY(std::max(0.0f, static_cast<float>(lines_.lines()) * line_height - height));
+  else ImGui::SetScrollY(std::round(ImGui::GetScrollY() / line_height) * line_height);  // whole lines only
   known_lines_ = lines_.lines();
+  known_height_ = height;
   if (context.selection.step != shown_step_) {
     shown_step_ = context.selection.step;
     if (shown_step_)

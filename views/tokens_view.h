@@ -23,6 +23,7 @@ class TokensView {
   std::uint64_t revision_ = 0;
   std::optional<std::uint32_t> shown_step_;  // scrolled to
   std::size_t known_lines_ = 0;
+  float known_height_ = 0;
 };
 
 }  // namespace expertscope

@@ -105,7 +105,7 @@ void Workbench::build_layout(unsigned int dockspace) {
   ImGui::DockBuilderDockWindow("Sessions", sessions);
   ImGui::DockBuilderDockWindow("Health", sessions);
   ImGui::DockBuilderFinish(dockspace);
-  front_tab_frames_ = 3;  // the tabs exist from the next frame on
+  layout_frames_ = 3;  // tabs can be brought to the front once they exist
 }
 
 void Workbench::show(const char* window) { focus_ = window; }
@@ -234,14 +234,14 @@ void Workbench::draw(const Trace& trace, const LiveStatus& status, double now_s,
   window("Sessions", [&] { sessions_.draw(context, now_s); });
   window("Health", [&] { health_view_.draw(context, health_, window_status_); });
   focus_.clear();
-  if (front_tab_frames_ > 0 && --front_tab_frames_ == 0) {
-    const ImGuiWindow* sessions = ImGui::FindWindowByName("Sessions");
-    if (sessions && sessions->DockNode && sessions->DockNode->TabBar) sessions->DockNode->TabBar->NextSelectedTabId = sessions->TabId;
+  if (layout_frames_ > 0) {
+    --layout_frames_;
+    if (layout_frames_ <= 1) show(layout_frames_ == 1 ? "Sessions" : "Control");
   }
   draw_help();
 
   update_pending(status, out, first_new);
-  another_frame_ = selection_.cursor != selection_.next_cursor || out.size() > first_new;
+  another_frame_ = layout_frames_ > 0 || !focus_.empty() || selection_.cursor != selection_.next_cursor || out.size() > first_new;
   selection_.cursor = selection_.next_cursor;
   selection_.next_cursor.reset();
 }

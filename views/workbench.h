@@ -71,7 +71,7 @@ class Workbench {
   bool refresh_ = true;
   std::uint64_t commands_sent_ = 0, applied_before_ = 0;
   bool counted_ = false;
-  int front_tab_frames_ = 0;
+  int layout_frames_ = 0;
   bool build_layout_ = false, help_ = false, another_frame_ = false;
 };
 
