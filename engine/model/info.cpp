@@ -86,7 +86,9 @@ json common_budgets(const ModelDescription& d) {
   json out = json::array();
   const std::int64_t all = all_experts_bytes(d);
   for (const std::int64_t eighths : {1, 2, 4, 6, 8}) out.push_back(slots_for(d, all * eighths / 8));
-  for (const std::int64_t gib : {1, 2, 4, 8, 16, 24, 48, 80}) out.push_back(slots_for(d, gib << 30));
+  for (const std::int64_t gib : {1, 2, 4, 8, 16, 24, 48, 80}) {
+    if (gib << 30 < all) out.push_back(slots_for(d, gib << 30));
+  }
   return out;
 }
 
