@@ -1,22 +1,17 @@
 #include "engine/machines/emulated_machine.h"
 
 #include <algorithm>
-#include <cmath>
 #include <cstring>
 
-#include <fmt/format.h>
-
 #include "engine/assert.h"
-#include "engine/error.h"
 #include "engine/machines/lane_simulation.h"
 #include "engine/machines/layer_routing.h"
+#include "engine/machines/operation_costs.h"
 #include "engine/model/model.h"
 #include "engine/model/routing.h"
 
 namespace expertscope {
 namespace {
-
-constexpr double kNs = 1e9;
 
 // Order of copies on a link.
 constexpr std::uint8_t kActivationClass = 0, kDemandClass = 1;
@@ -53,8 +48,7 @@ struct Payload {
 class EmulatedMachine final : public Machine, private LaneEvents {
  public:
   EmulatedMachine(const MachineProfile& profile, const CostShape& cost, const RunShape& shape, const Model* model, Arithmetic* arithmetic)
-      : profile_(profile),
-        cost_(cost),
+      : costs_(profile, cost, shape),
         shape_(shape),
         model_(model),
         arithmetic_(arithmetic),
@@ -66,28 +60,29 @@ class EmulatedMachine final : public Machine, private LaneEvents {
       probabilities_.resize(static_cast<std::size_t>(shape.experts));
       gate_logits_.resize(static_cast<std::size_t>(shape.experts));
     }
-    ensure_fits(0, 0);
+    costs_.ensure_fits(0, 0);
   }
 
   void describe(RunInfo& info) const override {
     info.machine_kind = "emulated";
-    info.profile_name = profile_.name;
-    info.profile_json = to_json(profile_);
-    info.cost_shape = cost_.name;
-    info.cost_shape_json = to_json(cost_);
+    const MachineProfile& profile = costs_.profile();
+    info.profile_name = profile.name;
+    info.profile_json = to_json(profile);
+    info.cost_shape = costs_.shape().name;
+    info.cost_shape_json = to_json(costs_.shape());
     info.label = arithmetic_ != nullptr ? Label::estimated : Label::simulated;
     info.gpus = gpus();
-    info.expert_bytes = cost_.expert_bytes;
-    info.h2d_bytes_per_s = profile_.unified_memory ? 0 : profile_.link.h2d_bytes_per_s;
-    info.gpu_bytes_per_s = gpu_bytes_per_s();
+    info.expert_bytes = costs_.shape().expert_bytes;
+    info.h2d_bytes_per_s = profile.unified_memory ? 0 : profile.link.h2d_bytes_per_s;
+    info.gpu_bytes_per_s = profile.gpus[0].memory_bytes_per_s;
     info.memory = memory();
   }
   void set_observer(Observer* observer) override { observer_ = observer; }
-  int gpus() const override { return static_cast<int>(profile_.gpus.size()); }
+  int gpus() const override { return static_cast<int>(costs_.profile().gpus.size()); }
   TimeNs now() const override { return host_now_; }
 
   // --- slots
-  void ensure_fits(int slots, int staging_slots) const override;
+  void ensure_fits(int slots, int staging_slots) const override { costs_.ensure_fits(slots, staging_slots); }
   std::vector<SlotId> add_slots(int device, int count, bool staging) override;
   void remove_slot(SlotId slot) override;
   MemoryUse memory() const override;
@@ -139,48 +134,23 @@ class EmulatedMachine final : public Machine, private LaneEvents {
 
   void begin_host_work(WorkKind kind) override { host_work_ = kind; }
   void end_host_work() override {
-    const double seconds = host_work_ == WorkKind::policy ? profile_.host.policy_s : profile_.host.sampling_s;
-    spend_on_host(host_work_, static_cast<TimeNs>(std::llround(seconds * kNs)));
+    spend_on_host(host_work_, host_work_ == WorkKind::policy ? costs_.policy_ns() : costs_.sampling_ns());
   }
 
   TimeNs completed_ns(Ticket t) const override { return simulation_.done_ns(t); }
-  TimeNs copy_cost_ns() const override {
-    return profile_.unified_memory ? 0 : to_ns(profile_.link.latency_s + static_cast<double>(cost_.expert_bytes) / profile_.link.h2d_bytes_per_s);
-  }
-  TimeNs gpu_expert_cost_ns(int rows) const override {
-    const LaneOp op = gpu_op(expert_bytes(rows), expert_flops(rows));
-    return static_cast<TimeNs>(std::llround(op.fixed_ns + op.work_ns));
-  }
-  TimeNs cpu_expert_cost_ns(int rows) const override {
-    return to_ns(profile_.host.task_s) + static_cast<TimeNs>(std::llround(cpu_work_ns(expert_bytes(rows), expert_flops(rows))));
-  }
+  TimeNs copy_cost_ns() const override { return alone_ns(costs_.expert_copy()); }
+  TimeNs gpu_expert_cost_ns(int rows) const override { return alone_ns(costs_.on_gpu(costs_.expert(static_cast<std::size_t>(rows)))); }
+  TimeNs cpu_expert_cost_ns(int rows) const override { return alone_ns(costs_.on_cpu(costs_.expert(static_cast<std::size_t>(rows)))); }
 
  private:
-  static TimeNs to_ns(double seconds) { return static_cast<TimeNs>(std::llround(seconds * kNs)); }
-  const GpuProfile& gpu() const { return profile_.gpus[0]; }
-  double gpu_bytes_per_s() const { return gpu().memory_bytes_per_s; }
+  static TimeNs alone_ns(const LaneOp& op) { return static_cast<TimeNs>(op.fixed_ns + op.work_ns + 0.5); }
   SlotId& entry(ExpertId id) { return table_[static_cast<std::size_t>(id.layer * shape_.experts + id.expert)]; }
-
-  // --- costs
-  std::int64_t expert_bytes(int rows) const {
-    return cost_.expert_bytes + static_cast<std::int64_t>(2.0 * cost_.width * sizeof(float)) * rows;
-  }
-  std::int64_t expert_flops(int rows) const { return static_cast<std::int64_t>(2 * cost_.expert_parameters) * rows; }
-  double cpu_work_ns(std::int64_t bytes, std::int64_t flops) const {
-    return kNs * std::max(static_cast<double>(bytes) / profile_.host.memory_bytes_per_s, static_cast<double>(flops) / profile_.host.flops_per_s);
-  }
-  LaneOp gpu_op(std::int64_t bytes, std::int64_t flops) const {
-    LaneOp op;
-    op.lane = Lane::gpu;
-    op.fixed_ns = gpu().launch_s * kNs;
-    op.work_ns = kNs * std::max(static_cast<double>(bytes) / gpu().memory_bytes_per_s, static_cast<double>(flops) / gpu().flops_per_s);
-    return op;
-  }
 
   // --- queueing
   void catch_up() { simulation_.advance_to(host_now_); }
   std::uint32_t keep(const Payload& payload);
-  Ticket queue_gpu(WorkKind kind, int layer, std::int64_t bytes, std::int64_t flops, std::span<const Ticket> after);
+  Ticket queue_gpu(WorkKind kind, int layer, Work work, std::span<const Ticket> after);
+  Payload expert_payload(const Demand& demand, Work work, Lane lane) const;
   Ticket queue_gpu_expert(const Demand& demand, SlotId slot, Ticket after);
   Ticket queue_activations(Lane lane, const Demand& demand, Ticket after);
   void wait_and_sync(Ticket t);
@@ -195,8 +165,7 @@ class EmulatedMachine final : public Machine, private LaneEvents {
   void finish_router(TimeNs at);
   void fill_route(int token, RouteRecord& record);
 
-  MachineProfile profile_;
-  CostShape cost_;
+  OperationCosts costs_;
   RunShape shape_;
   const Model* model_;
   Arithmetic* arithmetic_;
@@ -237,37 +206,9 @@ class EmulatedMachine final : public Machine, private LaneEvents {
 // --- memory ---------------------------------------------------------------------------------------------------------------
 
 MemoryUse EmulatedMachine::memory() const {
-  MemoryUse m;
-  const std::int64_t router_bytes = static_cast<std::int64_t>(cost_.width) * shape_.experts * 4;
-  m.experts_bytes = expert_slots_ * cost_.expert_bytes;
-  m.staging_bytes = staging_slots_ * cost_.expert_bytes;
-  m.dense_bytes = shape_.layers * (cost_.attention_bytes + router_bytes) + cost_.head_bytes + cost_.embedding_bytes;
-  m.kv_bytes = std::int64_t{shape_.layers} * shape_.context * cost_.kv_bytes_per_token;
-  m.host_bytes = std::int64_t{shape_.layers} * shape_.experts * cost_.expert_bytes;
-  m.gpu_peak_bytes = std::max(peak_bytes_, m.experts_bytes + m.staging_bytes + m.dense_bytes + m.kv_bytes);
+  MemoryUse m = costs_.memory(expert_slots_, staging_slots_);
+  m.gpu_peak_bytes = std::max(peak_bytes_, m.gpu_peak_bytes);
   return m;
-}
-
-void EmulatedMachine::ensure_fits(int slots, int staging_slots) const {
-  MemoryUse m = memory();
-  m.experts_bytes = slots * cost_.expert_bytes;
-  m.staging_bytes = staging_slots * cost_.expert_bytes;
-  const auto gb = [](std::int64_t bytes) { return static_cast<double>(bytes) / 1e9; };
-  const std::int64_t on_gpu = m.dense_bytes + m.kv_bytes + m.experts_bytes + m.staging_bytes;
-  // With unified memory a slot is a view of the host store and takes nothing beside it.
-  const std::int64_t on_host = m.host_bytes + (profile_.unified_memory ? m.dense_bytes + m.kv_bytes : 0);
-  if (on_host > profile_.host.memory_bytes) {
-    throw InputError(fmt::format("machine {}: the host store needs {:.2f} GB for {} experts of {} and host memory has {:.2f} GB: "
-                                 "choose another machine or a smaller --cost-shape",
-                                 profile_.name, gb(on_host), shape_.layers * shape_.experts, cost_.name, gb(profile_.host.memory_bytes)));
-  }
-  if (!profile_.unified_memory && on_gpu > gpu().memory_bytes) {
-    throw InputError(fmt::format(
-        "machine {}: GPU memory has {:.2f} GB and {:.2f} GB are needed ({} cost shape: dense weights {:.2f} + KV cache {:.2f} + {} expert "
-        "slots {:.2f} + {} staging slots {:.2f}): lower the cache ratio or choose another machine or --cost-shape",
-        profile_.name, gb(gpu().memory_bytes), gb(on_gpu), cost_.name, gb(m.dense_bytes), gb(m.kv_bytes), slots, gb(m.experts_bytes),
-        staging_slots, gb(m.staging_bytes)));
-  }
 }
 
 std::vector<SlotId> EmulatedMachine::add_slots(int device, int count, bool staging) {
@@ -306,24 +247,29 @@ std::uint32_t EmulatedMachine::keep(const Payload& payload) {
   return i;
 }
 
-Ticket EmulatedMachine::queue_gpu(WorkKind kind, int layer, std::int64_t bytes, std::int64_t flops, std::span<const Ticket> after) {
+Ticket EmulatedMachine::queue_gpu(WorkKind kind, int layer, Work work, std::span<const Ticket> after) {
   catch_up();
   Payload p;
-  p.work = {.bytes = bytes, .flops = flops, .step = step_, .layer = layer < 0 ? kNone16 : static_cast<std::uint16_t>(layer),
+  p.work = {.bytes = work.bytes, .flops = work.flops, .step = step_, .layer = layer < 0 ? kNone16 : static_cast<std::uint16_t>(layer),
             .tokens = static_cast<std::uint16_t>(tokens_.size()), .kind = kind, .lane = Lane::gpu};
-  LaneOp op = gpu_op(bytes, flops);
+  LaneOp op = costs_.on_gpu(work);
   op.payload = keep(p);
   return simulation_.add(std::move(op), after.data(), after.size());
 }
 
-Ticket EmulatedMachine::queue_gpu_expert(const Demand& demand, SlotId slot, Ticket after) {
-  const int rows = static_cast<int>(demand.rows.size());
+Payload EmulatedMachine::expert_payload(const Demand& demand, Work work, Lane lane) const {
   Payload p;
-  p.work = {.bytes = expert_bytes(rows), .flops = expert_flops(rows), .step = step_, .layer = demand.expert.layer,
-            .expert = demand.expert.expert, .tokens = static_cast<std::uint16_t>(rows), .kind = WorkKind::expert, .lane = Lane::gpu};
-  p.slot = slot;
+  p.work = {.bytes = work.bytes, .flops = work.flops, .step = step_, .layer = demand.expert.layer, .expert = demand.expert.expert,
+            .tokens = static_cast<std::uint16_t>(demand.rows.size()), .kind = WorkKind::expert, .lane = lane};
   p.demand = &demand;
-  LaneOp op = gpu_op(p.work.bytes, p.work.flops);
+  return p;
+}
+
+Ticket EmulatedMachine::queue_gpu_expert(const Demand& demand, SlotId slot, Ticket after) {
+  const Work work = costs_.expert(demand.rows.size());
+  Payload p = expert_payload(demand, work, Lane::gpu);
+  p.slot = slot;
+  LaneOp op = costs_.on_gpu(work);
   op.payload = keep(p);
   return simulation_.add(std::move(op), &after, 1);
 }
@@ -332,45 +278,30 @@ Ticket EmulatedMachine::copy_expert(const ExpertCopy& request) {
   catch_up();
   Payload p;
   p.is_copy = true;
-  p.copy = {.issued_ns = host_now_, .bytes = cost_.expert_bytes, .step = step_, .copy = copies_++, .layer = request.expert.layer,
+  p.copy = {.issued_ns = host_now_, .step = step_, .copy = copies_++, .layer = request.expert.layer,
             .expert = request.expert.expert, .slot = request.slot, .reason = request.reason, .lane = Lane::h2d, .device = request.device,
             .precision = request.precision};
   p.slot = request.slot;
   p.publish = request.publish;
-  LaneOp op;
-  op.lane = Lane::h2d;
+  LaneOp op = costs_.expert_copy();
   op.device = request.device;
   op.copy_class = copy_class(request.reason);
-  op.bytes = cost_.expert_bytes;
-  if (!profile_.unified_memory) {
-    op.fixed_ns = profile_.link.latency_s * kNs;
-    op.work_ns = kNs * static_cast<double>(cost_.expert_bytes) / profile_.link.h2d_bytes_per_s;
-    op.host_bytes_per_s = profile_.link.h2d_bytes_per_s;
-    op.chunk_bytes = profile_.link.chunk_bytes;
-  }
   op.payload = keep(p);
   return simulation_.add(std::move(op), &request.after, 1);
 }
 
 // Rows on their way to the CPU (d2h) or results back (h2d). No link, no copy.
 Ticket EmulatedMachine::queue_activations(Lane lane, const Demand& demand, Ticket after) {
-  if (profile_.unified_memory) return after;
+  if (costs_.profile().unified_memory) return after;
   const bool out = lane == Lane::d2h;
   // The step's inputs go out once for all experts of the layer; each expert's results come back on their own.
   const std::size_t rows = out ? tokens_.size() : demand.rows.size();
   Payload p;
   p.is_copy = true;
-  p.copy = {.issued_ns = simulation_.now(), .bytes = static_cast<std::int64_t>(cost_.width * sizeof(float)) * static_cast<std::int64_t>(rows),
-            .step = step_, .copy = copies_++, .layer = demand.expert.layer, .expert = out ? kNone16 : demand.expert.expert,
-            .reason = CopyReason::activation, .lane = lane};
-  LaneOp op;
-  op.lane = lane;
+  p.copy = {.issued_ns = simulation_.now(), .step = step_, .copy = copies_++, .layer = demand.expert.layer,
+            .expert = out ? kNone16 : demand.expert.expert, .reason = CopyReason::activation, .lane = lane};
+  LaneOp op = costs_.activation_copy(lane, rows);
   op.copy_class = kActivationClass;
-  op.bytes = p.copy.bytes;
-  op.fixed_ns = profile_.link.latency_s * kNs;
-  const double rate = out ? profile_.link.d2h_bytes_per_s : profile_.link.h2d_bytes_per_s;
-  op.work_ns = kNs * static_cast<double>(op.bytes) / rate;
-  op.host_bytes_per_s = rate;
   op.payload = keep(p);
   return simulation_.add(std::move(op), &after, 1);
 }
@@ -378,17 +309,9 @@ Ticket EmulatedMachine::queue_activations(Lane lane, const Demand& demand, Ticke
 Ticket EmulatedMachine::expert_on_cpu(const Demand& demand) {
   catch_up();
   if (activations_out_ == 0) activations_out_ = queue_activations(Lane::d2h, demand, router_);
-  const int rows = static_cast<int>(demand.rows.size());
-  Payload p;
-  p.work = {.bytes = expert_bytes(rows), .flops = expert_flops(rows), .step = step_, .layer = demand.expert.layer,
-            .expert = demand.expert.expert, .tokens = static_cast<std::uint16_t>(rows), .kind = WorkKind::expert, .lane = Lane::cpu};
-  p.demand = &demand;
-  LaneOp op;
-  op.lane = Lane::cpu;
-  op.fixed_ns = profile_.host.task_s * kNs;
-  op.work_ns = cpu_work_ns(p.work.bytes, p.work.flops);
-  op.host_bytes_per_s = op.work_ns > 0 ? kNs * static_cast<double>(p.work.bytes) / op.work_ns : 0;
-  op.payload = keep(p);
+  const Work work = costs_.expert(demand.rows.size());
+  LaneOp op = costs_.on_cpu(work);
+  op.payload = keep(expert_payload(demand, work, Lane::cpu));
   const Ticket computed = simulation_.add(std::move(op), &activations_out_, 1);
   return queue_activations(Lane::h2d, demand, computed);
 }
@@ -400,30 +323,15 @@ void EmulatedMachine::begin_step(const StepInput& input) {
   simulation_.forget_done();
   step_ = input.step;
   tokens_.assign(input.tokens.begin(), input.tokens.end());
-  const auto bytes = static_cast<std::int64_t>(cost_.width * sizeof(float)) * static_cast<std::int64_t>(tokens_.size());
-  queue_gpu(WorkKind::embed, -1, bytes, 0, {});
+  queue_gpu(WorkKind::embed, -1, costs_.embed(tokens_.size()), {});
 }
 
-void EmulatedMachine::attention(int layer) {
-  // Keys and values are read once a sequence, every token is compared with every earlier one.
-  double positions = 0;
-  std::int64_t kv_read = 0;
-  for (std::size_t i = 0; i < tokens_.size(); ++i) {
-    positions += tokens_[i].position + 1;
-    const bool last_of_sequence = i + 1 == tokens_.size() || tokens_[i + 1].sequence != tokens_[i].sequence;
-    if (last_of_sequence) kv_read += (tokens_[i].position + 1) * cost_.kv_bytes_per_token;
-  }
-  const double flops = 2 * cost_.attention_parameters * static_cast<double>(tokens_.size()) + cost_.attention_flops_per_position * positions;
-  queue_gpu(WorkKind::attention, layer, cost_.attention_bytes + kv_read, static_cast<std::int64_t>(flops), {});
-}
+void EmulatedMachine::attention(int layer) { queue_gpu(WorkKind::attention, layer, costs_.attention(tokens_), {}); }
 
 void EmulatedMachine::router(const RouterRequest& request) {
   request_ = request;
   given_.assign(request.given.begin(), request.given.end());
-  const int gates = 1 + request.lookahead_used;
-  const double parameters = cost_.width * shape_.experts * gates;
-  router_ = queue_gpu(WorkKind::router, request.layer, static_cast<std::int64_t>(parameters * 4),
-                      static_cast<std::int64_t>(2 * parameters) * static_cast<std::int64_t>(tokens_.size()), {});
+  router_ = queue_gpu(WorkKind::router, request.layer, costs_.router(1 + request.lookahead_used, tokens_.size()), {});
   activations_out_ = 0;
 }
 
@@ -433,8 +341,7 @@ LayerRoutes EmulatedMachine::wait_routes() {
 }
 
 void EmulatedMachine::combine(int layer, std::span<const Ticket> experts) {
-  const auto bytes = static_cast<std::int64_t>(cost_.width * sizeof(float)) * static_cast<std::int64_t>(tokens_.size()) * (shape_.top_k + 2);
-  combine_ = queue_gpu(WorkKind::combine, layer, bytes, 0, experts);
+  combine_ = queue_gpu(WorkKind::combine, layer, costs_.combine(tokens_.size()), experts);
 }
 
 void EmulatedMachine::head() {
@@ -443,12 +350,12 @@ void EmulatedMachine::head() {
     head_ = combine_;
     return;
   }
-  head_ = queue_gpu(WorkKind::head, -1, cost_.head_bytes, static_cast<std::int64_t>(2 * cost_.head_parameters) * wanted, {});
+  head_ = queue_gpu(WorkKind::head, -1, costs_.head(static_cast<std::size_t>(wanted)), {});
 }
 
 void EmulatedMachine::wait_and_sync(Ticket t) {
   wait(t);
-  spend_on_host(WorkKind::routing_sync, to_ns(gpu().sync_s));
+  spend_on_host(WorkKind::routing_sync, costs_.sync_ns());
 }
 
 void EmulatedMachine::spend_on_host(WorkKind kind, TimeNs ns) {

@@ -1,0 +1,58 @@
+// What each operation of a forward pass costs on an emulated machine: bytes and operations from the cost shape, time from the
+// machine profile. An operation takes its fixed cost plus the longer of bytes over bandwidth and operations over rate.
+#pragma once
+
+#include <cstdint>
+#include <span>
+
+#include "engine/machines/cost_shape.h"
+#include "engine/machines/emulated_machine.h"
+#include "engine/machines/lane_simulation.h"
+#include "engine/machines/profile.h"
+#include "engine/model/arithmetic.h"
+#include "engine/run_info.h"
+
+namespace expertscope {
+
+struct Work {
+  std::int64_t bytes = 0;
+  std::int64_t flops = 0;
+};
+
+class OperationCosts {
+ public:
+  OperationCosts(const MachineProfile&, const CostShape&, const RunShape&);
+  const MachineProfile& profile() const { return profile_; }
+  const CostShape& shape() const { return cost_; }
+
+  // --- what there is to do
+  Work embed(std::size_t tokens) const;
+  Work attention(std::span<const TokenInput> tokens) const;  // one layer
+  Work router(int gates, std::size_t tokens) const;
+  Work expert(std::size_t rows) const;
+  Work combine(std::size_t tokens) const;
+  Work head(std::size_t tokens) const;
+  std::int64_t activation_bytes(std::size_t rows) const;
+
+  // --- how long it takes where
+  LaneOp on_gpu(Work) const;
+  LaneOp on_cpu(Work) const;
+  LaneOp expert_copy() const;                        // host to device; nothing with unified memory
+  LaneOp activation_copy(Lane, std::size_t rows) const;
+  TimeNs sync_ns() const { return to_ns(profile_.gpus[0].sync_s); }
+  TimeNs policy_ns() const { return to_ns(profile_.host.policy_s); }
+  TimeNs sampling_ns() const { return to_ns(profile_.host.sampling_s); }
+
+  // --- what it takes up. InputError with the sums when that is more than there is.
+  MemoryUse memory(int slots, int staging_slots) const;
+  void ensure_fits(int slots, int staging_slots) const;
+
+ private:
+  static TimeNs to_ns(double seconds);
+
+  MachineProfile profile_;
+  CostShape cost_;
+  RunShape run_;
+};
+
+}  // namespace expertscope
