@@ -15,17 +15,22 @@ void PrefetchFates::update(const Trace& trace) {
     auto& waiting = waiting_[static_cast<std::size_t>(copy.layer) * static_cast<std::size_t>(trace.info.experts) + copy.expert];
     if (waiting.empty() || waiting.back().copy != copy.copy) waiting.push_back({copy.copy, copy.issued_ns});
   }
-  // Steps are complete when they are known; losses are settled up to the last of them so that a use always comes first.
-  for (; next_step_ < trace.steps.size(); ++next_step_) {
-    const StepRecord& step = trace.steps[next_step_];
-    for (const DemandRecord& demand : trace.demands_of(step.step))
-      if (demand.prefetched || demand.state == DemandState::late)
-        settle(trace, demand.layer, demand.expert, demand.asked_ns, demand.state == DemandState::late ? PrefetchFate::late : PrefetchFate::used);
-    for (; next_residency_ < trace.residency.size() && trace.residency[next_residency_].at_ns <= step.end_ns; ++next_residency_) {
+  // An expert may be lost unused, fetched again and used within one step: losses and uses are settled in the order of time.
+  const auto settle_losses_until = [&](TimeNs t) {
+    for (; next_residency_ < trace.residency.size() && trace.residency[next_residency_].at_ns <= t; ++next_residency_) {
       const ResidencyRecord& change = trace.residency[next_residency_];
       if (change.change != ResidencyChange::loaded && change.reason == CopyReason::prefetch && !change.used)
         settle(trace, change.layer, change.expert, change.at_ns, PrefetchFate::wasted);
     }
+  };
+  for (; next_step_ < trace.steps.size(); ++next_step_) {
+    const StepRecord& step = trace.steps[next_step_];
+    for (const DemandRecord& demand : trace.demands_of(step.step)) {
+      settle_losses_until(demand.asked_ns);
+      if (demand.prefetched || demand.state == DemandState::late)
+        settle(trace, demand.layer, demand.expert, demand.asked_ns, demand.state == DemandState::late ? PrefetchFate::late : PrefetchFate::used);
+    }
+    settle_losses_until(step.end_ns);
   }
 }
 

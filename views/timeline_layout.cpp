@@ -63,7 +63,8 @@ void lay_out_steps(TimelineLayout& layout, const Trace& trace) {
     StepBox box{.x0 = axis.x_of(step->start_ns), .x1 = axis.x_of(step->end_ns), .first_step = step->step, .steps = 1};
     // Groups start at round numbers, so that they stay the same while panning; a prompt always starts its own.
     const std::uint32_t group_of_first = step->first_generated / group;
-    for (++step; step != end && group > 1 && step->phase == Phase::decode && step->first_generated / group == group_of_first; ++step) {
+    const bool decoding = step->phase == Phase::decode;
+    for (++step; step != end && group > 1 && decoding && step->phase == Phase::decode && step->first_generated / group == group_of_first; ++step) {
       box.x1 = axis.x_of(step->end_ns);
       ++box.steps;
     }
