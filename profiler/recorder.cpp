@@ -111,8 +111,8 @@ void Recorder::drain_into(Batch& batch) {
   }
 }
 
-Collector::Collector(Recorder& recorder, std::chrono::milliseconds period)
-    : recorder_(recorder), period_(period), thread_([this] { run(); }) {}
+Collector::Collector(Recorder& recorder, std::chrono::milliseconds period, std::vector<std::shared_ptr<BatchQueue>> subscribers)
+    : recorder_(recorder), period_(period), queues_(std::move(subscribers)), thread_([this] { run(); }) {}
 
 Collector::~Collector() { close(false); }
 

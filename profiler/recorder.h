@@ -92,7 +92,8 @@ class Recorder : public Observer {
 // Starts its thread at once. Everything here may be called from any thread but the collector's own.
 class Collector {
  public:
-  explicit Collector(Recorder&, std::chrono::milliseconds period = std::chrono::milliseconds(20));
+  explicit Collector(Recorder&, std::chrono::milliseconds period = std::chrono::milliseconds(20),
+                     std::vector<std::shared_ptr<BatchQueue>> subscribers = {});
   ~Collector();  // hands on what is there; the session counts as not ended unless close() was called
   Collector(const Collector&) = delete;
   Collector& operator=(const Collector&) = delete;

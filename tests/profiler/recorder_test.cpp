@@ -101,9 +101,8 @@ TEST(Recorder, DropsAndCountsWhereTheEngineMustNotWait) {
   Recorder recorder({WhenFull::drop, 8, 8});
   for (int i = 0; i < 20; ++i) recorder.on_event(WorkRecord{});
   EXPECT_EQ(recorder.dropped(), 12u);
-  Collector collector(recorder);
   const auto queue = std::make_shared<BatchQueue>();
-  collector.subscribe(queue);
+  Collector collector(recorder, std::chrono::milliseconds(20), {queue});
   collector.close();
   const Trace trace = drain(*queue);
   EXPECT_EQ(trace.works.size(), 8u);
