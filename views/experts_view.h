@@ -11,7 +11,10 @@ namespace expertscope {
 class ExpertsView {
  public:
   void draw(ViewContext&);
-  const HeatLayout& layout() const { return layout_; }  // of the last frame, in pixels of the screen
+  // Of the last frame: where cells are on the screen, what they show, and of which stretch of time.
+  const HeatLayout& layout() const { return layout_; }
+  const HeatValues& values() const { return values_; }
+  TimeRange range() const { return grid_range_; }
   HeatQuantity quantity() const { return quantity_; }
 
  private:
