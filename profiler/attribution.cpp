@@ -13,7 +13,8 @@ static_assert(static_cast<int>(Activity::gpu_kernel) == 1 << static_cast<int>(Ti
 static_assert(static_cast<int>(Activity::profiler) == 1 << static_cast<int>(TimePart::profiler));
 
 void attribute(IntervalSweep& sweep, TimeNs begin_ns, TimeNs end_ns, Attribution& to) {
-  sweep.over(begin_ns, end_ns, [&](TimeNs length, std::uint16_t activities) { to.ns[first_part(activities)] += length; });
+  sweep.over(begin_ns, end_ns,
+             [&](TimeNs length, std::uint16_t activities) { to.ns[first_part(activities)] += length; });
 }
 
 }  // namespace
@@ -24,13 +25,15 @@ std::size_t first_part(std::uint16_t activities) {
 }
 
 std::string_view name(TimePart part) {
-  static constexpr std::array<std::string_view, kTimeParts> names = {
-      "gpu_compute", "cpu_experts", "demand_wait", "prefetch_wait", "routing_sync",
-      "policy",      "sampling",    "profiler",    "remainder"};
+  static constexpr std::array<std::string_view, kTimeParts> names = {"gpu_compute",   "cpu_experts",  "demand_wait",
+                                                                     "prefetch_wait", "routing_sync", "policy",
+                                                                     "sampling",      "profiler",     "remainder"};
   return names[static_cast<std::size_t>(part)];
 }
 
-TimeNs Attribution::total_ns() const { return std::accumulate(ns.begin(), ns.end(), TimeNs{0}); }
+TimeNs Attribution::total_ns() const {
+  return std::accumulate(ns.begin(), ns.end(), TimeNs{0});
+}
 
 Attribution& Attribution::operator+=(const Attribution& other) {
   for (std::size_t i = 0; i < ns.size(); ++i) ns[i] += other.ns[i];

@@ -19,7 +19,7 @@ enum class TimePart : std::uint8_t {
   policy,
   sampling,
   profiler,
-  remainder,      // nothing that was recorded
+  remainder,  // nothing that was recorded
 };
 inline constexpr int kTimeParts = 9;
 std::string_view name(TimePart);  // as in the report: "gpu_compute"

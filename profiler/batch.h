@@ -1,5 +1,5 @@
-// A stretch of a session's records: what the collector hands on, what the writer stores, what the reader returns and what
-// a Trace appends. Live and loaded sessions are the same sequence of batches.
+// A stretch of a session's records: what the collector hands on, what the writer stores, what the reader returns and
+// what a Trace appends. Live and loaded sessions are the same sequence of batches.
 #pragma once
 
 #include <map>

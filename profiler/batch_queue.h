@@ -22,10 +22,11 @@ class BatchQueue {
   // behind. 0: unbounded, for a window, which must never hold up the engine.
   explicit BatchQueue(std::size_t capacity = 0) : capacity_(capacity) {}
 
-  void push(BatchPtr);                     // waits while full; drops the batch when the queue is closed
-  void close();                            // no more batches will come, or nobody wants them any more
-  std::vector<BatchPtr> take();            // what is there, at once
-  std::vector<BatchPtr> wait_and_take(std::chrono::milliseconds timeout);  // as soon as something is there, it is closed, or time is up
+  void push(BatchPtr);           // waits while full; drops the batch when the queue is closed
+  void close();                  // no more batches will come, or nobody wants them any more
+  std::vector<BatchPtr> take();  // what is there, at once
+  std::vector<BatchPtr> wait_and_take(
+      std::chrono::milliseconds timeout);  // as soon as something is there, it is closed, or time is up
   bool finished() const;                   // closed and empty
 
  private:

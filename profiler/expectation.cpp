@@ -1,12 +1,12 @@
 #include "profiler/expectation.h"
 
-#include <fmt/format.h>
-
 #include <array>
 #include <charconv>
 #include <cmath>
 #include <optional>
 #include <utility>
+
+#include <fmt/format.h>
 
 #include "engine/error.h"
 
@@ -39,7 +39,8 @@ const nlohmann::ordered_json* child(const nlohmann::ordered_json& node, std::str
   }
   std::size_t index = 0;
   const auto [end, error] = std::from_chars(key.data(), key.data() + key.size(), index);
-  if (!node.is_array() || error != std::errc() || end != key.data() + key.size() || index >= node.size()) return nullptr;
+  if (!node.is_array() || error != std::errc() || end != key.data() + key.size() || index >= node.size())
+    return nullptr;
   return &node[index];
 }
 
@@ -75,11 +76,16 @@ const nlohmann::ordered_json& resolve(const Expectation& expectation, const nloh
 
 bool compare(double is, Comparison comparison, double wanted) {
   switch (comparison) {
-    case Comparison::at_least: return is >= wanted;
-    case Comparison::at_most: return is <= wanted;
-    case Comparison::more: return is > wanted;
-    case Comparison::less: return is < wanted;
-    case Comparison::equal: return is == wanted;
+    case Comparison::at_least:
+      return is >= wanted;
+    case Comparison::at_most:
+      return is <= wanted;
+    case Comparison::more:
+      return is > wanted;
+    case Comparison::less:
+      return is < wanted;
+    case Comparison::equal:
+      return is == wanted;
   }
   return false;
 }
@@ -93,7 +99,8 @@ Expectation parse_expectation(std::string_view text) {
   const std::size_t at = text.find_first_of("<>=");
   if (at == std::string_view::npos) throw refuse("no comparison (>= <= > < ==)");
   const std::string_view path = trim(text.substr(0, at));
-  if (path.empty() || path.find_first_of(" \t") != std::string_view::npos || path.front() == '.' || path.back() == '.') {
+  if (path.empty() || path.find_first_of(" \t") != std::string_view::npos || path.front() == '.' ||
+      path.back() == '.') {
     throw refuse("no path of the report before the comparison");
   }
   for (const auto& [sign, comparison] : kSigns) {
@@ -113,11 +120,12 @@ Verdict judge(const Expectation& expectation, const nlohmann::ordered_json& repo
     return {compare(is, expectation.comparison, expectation.value), fmt::format("{}: is {}", expectation.text, is)};
   }
   if (!found.is_number()) {
-    throw InputError(fmt::format("--expect '{}': '{}' is not a number in the report{}", expectation.text, expectation.path,
-                                 found.is_structured() ? "; it has " + keys_of(found) : ""));
+    throw InputError(fmt::format("--expect '{}': '{}' is not a number in the report{}", expectation.text,
+                                 expectation.path, found.is_structured() ? "; it has " + keys_of(found) : ""));
   }
   const double is = found.get<double>();
-  return {compare(is, expectation.comparison, expectation.value), fmt::format("{}: is {}", expectation.text, found.dump())};
+  return {compare(is, expectation.comparison, expectation.value),
+          fmt::format("{}: is {}", expectation.text, found.dump())};
 }
 
 }  // namespace expertscope

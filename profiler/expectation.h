@@ -1,9 +1,10 @@
 // "decode.tokens_per_s >= 20": a number in a report and what it must be.
 #pragma once
 
-#include <nlohmann/json.hpp>
 #include <string>
 #include <string_view>
+
+#include <nlohmann/json.hpp>
 
 namespace expertscope {
 

@@ -8,9 +8,12 @@ namespace expertscope {
 
 std::string_view name(Severity severity) {
   switch (severity) {
-    case Severity::info: return "info";
-    case Severity::warning: return "warning";
-    case Severity::loss: return "loss";
+    case Severity::info:
+      return "info";
+    case Severity::warning:
+      return "warning";
+    case Severity::loss:
+      return "loss";
   }
   return "?";
 }
@@ -18,8 +21,9 @@ std::string_view name(Severity severity) {
 std::vector<HealthNote> health_of(const Trace& trace) {
   std::map<std::string, HealthNote> notes = trace.health;
   if (!trace.ended) {
-    notes[health_code::kNotEnded] = {health_code::kNotEnded, Severity::info, 1,
-                                     "The session was not closed: it is still being written, or its run was interrupted."};
+    notes[health_code::kNotEnded] = {
+        health_code::kNotEnded, Severity::info, 1,
+        "The session was not closed: it is still being written, or its run was interrupted."};
   }
   for (const Violation& violation : check_identities(trace)) {
     const std::string code = health_code::kIdentity + violation.identity;

@@ -1,11 +1,11 @@
 #include "profiler/identities.h"
 
-#include <fmt/format.h>
-
 #include <algorithm>
 #include <map>
 #include <set>
 #include <utility>
+
+#include <fmt/format.h>
 
 #include "profiler/attribution.h"
 #include "profiler/metrics.h"
@@ -23,11 +23,13 @@ void check_sums(const Trace& trace, Phase phase, Violations& out) {
   }
   const std::uint64_t outcomes = c.gpu + c.fetched + c.streamed + c.cpu + c.cpu_early + c.skipped + c.substituted;
   if (outcomes != c.demands) {
-    out.push_back({"outcomes", fmt::format("In {}, {} outcomes do not add up to {} demands.", name(phase), outcomes, c.demands)});
+    out.push_back(
+        {"outcomes", fmt::format("In {}, {} outcomes do not add up to {} demands.", name(phase), outcomes, c.demands)});
   }
 }
 
-// Every step: top-k picks for each token in each layer, all of them served by demands, each expert demanded once a layer.
+// Every step: top-k picks for each token in each layer, all of them served by demands, each expert demanded once a
+// layer.
 void check_picks(const Trace& trace, Violations& out) {
   std::array<std::uint64_t, 2> wrong{}, doubled{}, first_wrong_step{};
   const auto per_token = static_cast<std::uint64_t>(trace.info.top_k) * static_cast<std::uint64_t>(trace.info.layers);
@@ -46,13 +48,15 @@ void check_picks(const Trace& trace, Violations& out) {
   for (const Phase phase : {Phase::prefill, Phase::decode}) {
     const auto p = static_cast<std::size_t>(phase);
     if (wrong[p] > 0) {
-      out.push_back({"picks_per_token",
-                     fmt::format("In {} steps of {}, first in step {}, the demands do not serve {} picks for each token.",
-                                 wrong[p], name(phase), first_wrong_step[p], per_token)});
+      out.push_back(
+          {"picks_per_token",
+           fmt::format("In {} steps of {}, first in step {}, the demands do not serve {} picks for each token.",
+                       wrong[p], name(phase), first_wrong_step[p], per_token)});
     }
     if (doubled[p] > 0) {
-      out.push_back({"demands_distinct",
-                     fmt::format("In {}, an expert was demanded twice in one layer of one step {} times.", name(phase), doubled[p])});
+      out.push_back(
+          {"demands_distinct", fmt::format("In {}, an expert was demanded twice in one layer of one step {} times.",
+                                           name(phase), doubled[p])});
     }
   }
 }
@@ -61,7 +65,8 @@ void check_bytes(const Trace& trace, Violations& out) {
   const TransferTotals t = count_transfers(trace);
   const std::int64_t by_reason = t.demand_bytes + t.prefetch_bytes + t.promotion_bytes + t.placement_bytes;
   if (by_reason != t.bytes) {
-    out.push_back({"bytes_by_reason", fmt::format("Expert copies of {} bytes by reason, but {} in all.", by_reason, t.bytes)});
+    out.push_back(
+        {"bytes_by_reason", fmt::format("Expert copies of {} bytes by reason, but {} in all.", by_reason, t.bytes)});
   }
   if (t.wasted_prefetch_bytes > t.prefetch_bytes) {
     out.push_back({"wasted_prefetches", fmt::format("{} bytes of wasted prefetches, but only {} were prefetched.",
@@ -91,14 +96,17 @@ void check_residency(const Trace& trace, Violations& out) {
     out.push_back({"slots_hold_one", fmt::format("{} loads went into slots that still held an expert.", overwritten)});
   }
   if (lost_elsewhere > 0) {
-    out.push_back({"losses_were_loaded", fmt::format("{} experts were lost from slots that did not hold them.", lost_elsewhere)});
+    out.push_back(
+        {"losses_were_loaded", fmt::format("{} experts were lost from slots that did not hold them.", lost_elsewhere)});
   }
   if (loads - losses != occupant.size()) {
-    out.push_back({"loads_losses_residents", fmt::format("{} loads less {} losses are not the {} experts that are resident.",
-                                                         loads, losses, occupant.size())});
+    out.push_back(
+        {"loads_losses_residents", fmt::format("{} loads less {} losses are not the {} experts that are resident.",
+                                               loads, losses, occupant.size())});
   }
   if (!trace.epochs.empty() && occupant.size() > trace.epochs.back().slots) {
-    out.push_back({"residents_fit", fmt::format("{} experts are resident in {} slots.", occupant.size(), trace.epochs.back().slots)});
+    out.push_back({"residents_fit",
+                   fmt::format("{} experts are resident in {} slots.", occupant.size(), trace.epochs.back().slots)});
   }
 }
 
@@ -111,8 +119,9 @@ void check_lanes(const Trace& trace, Violations& out) {
       if (items[i].start_ns < items[i - 1].end_ns && overlaps++ == 0) first_ns = items[i].start_ns;
     }
     if (overlaps > 0) {
-      out.push_back({"lanes_do_not_overlap", fmt::format("On lane {} {}, {} intervals begin before the one before has ended, first at {} ns.",
-                                                         name(key.lane), key.device, overlaps, first_ns)});
+      out.push_back({"lanes_do_not_overlap",
+                     fmt::format("On lane {} {}, {} intervals begin before the one before has ended, first at {} ns.",
+                                 name(key.lane), key.device, overlaps, first_ns)});
     }
   }
   std::uint64_t overlapping_steps = 0;
@@ -120,14 +129,16 @@ void check_lanes(const Trace& trace, Violations& out) {
     if (trace.steps[i].start_ns < trace.steps[i - 1].end_ns) ++overlapping_steps;
   }
   if (overlapping_steps > 0) {
-    out.push_back({"steps_do_not_overlap", fmt::format("{} steps begin before the one before has ended.", overlapping_steps)});
+    out.push_back(
+        {"steps_do_not_overlap", fmt::format("{} steps begin before the one before has ended.", overlapping_steps)});
   }
 }
 
 void check_attribution(const Trace& trace, Violations& out) {
   const TimeNs parts_ns = attribute_decode(trace).total_ns(), steps_ns = decode_numbers(trace).decode_ns;
   if (parts_ns != steps_ns) {
-    out.push_back({"attribution_sums", fmt::format("The parts of decode add up to {} ns, its steps to {} ns.", parts_ns, steps_ns)});
+    out.push_back({"attribution_sums",
+                   fmt::format("The parts of decode add up to {} ns, its steps to {} ns.", parts_ns, steps_ns)});
   }
 }
 

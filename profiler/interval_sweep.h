@@ -1,5 +1,5 @@
-// Walks through a stretch of time and says, for each piece of it, everything that was going on: what attribution, overlap
-// and link use are counted from, so that they agree with each other.
+// Walks through a stretch of time and says, for each piece of it, everything that was going on: what attribution,
+// overlap and link use are counted from, so that they agree with each other.
 #pragma once
 
 #include <algorithm>
@@ -24,7 +24,9 @@ enum class Activity : std::uint16_t {
   expert_copy = 1 << 8,  // of expert weights, host to device
   demand_copy = 1 << 9,  // of them, for a demand
 };
-constexpr bool has(std::uint16_t activities, Activity a) { return (activities & static_cast<std::uint16_t>(a)) != 0; }
+constexpr bool has(std::uint16_t activities, Activity a) {
+  return (activities & static_cast<std::uint16_t>(a)) != 0;
+}
 
 std::uint16_t activities_of(Lane, WorkKind);
 std::uint16_t activities_of(Lane, CopyReason);
@@ -35,7 +37,8 @@ class IntervalSweep {
     for (const auto& [key, index] : trace.lanes()) {
       LaneCursor cursor{&index, 0, {}};
       for (int k = 0; k < kWorkKinds; ++k) cursor.activities[0][k] = activities_of(key.lane, static_cast<WorkKind>(k));
-      for (int r = 0; r < kCopyReasons; ++r) cursor.activities[1][r] = activities_of(key.lane, static_cast<CopyReason>(r));
+      for (int r = 0; r < kCopyReasons; ++r)
+        cursor.activities[1][r] = activities_of(key.lane, static_cast<CopyReason>(r));
       lanes_.push_back(cursor);
     }
   }

@@ -47,13 +47,15 @@ void LaneIndex::index_from(std::size_t first_item) {
 }
 
 std::size_t LaneIndex::first_ending_after(TimeNs t) const {
-  const auto found = std::partition_point(items_.begin(), items_.end(), [t](const LaneItem& i) { return i.end_ns <= t; });
+  const auto found =
+      std::partition_point(items_.begin(), items_.end(), [t](const LaneItem& i) { return i.end_ns <= t; });
   return static_cast<std::size_t>(found - items_.begin());
 }
 
 std::size_t LaneIndex::first_starting_at(TimeNs t) const {
   const auto block = static_cast<std::size_t>(
-      std::partition_point(block_start_.begin(), block_start_.end(), [t](TimeNs s) { return s < t; }) - block_start_.begin());
+      std::partition_point(block_start_.begin(), block_start_.end(), [t](TimeNs s) { return s < t; }) -
+      block_start_.begin());
   // The answer is inside the last block that starts before t, or in the incomplete one after the last.
   const std::size_t begin = block == 0 ? 0 : (block - 1) * kBlock;
   const std::size_t end = block == block_start_.size() ? items_.size() : block * kBlock;
@@ -101,7 +103,8 @@ void LaneIndex::summarise(TimeNs begin_ns, TimeNs end_ns, std::span<LaneSummary>
       dominant = static_cast<std::size_t>(colour(items_[std::min(left.started, items_.size() - 1)]));
     }
     summary.is_copy = dominant >= static_cast<std::size_t>(kWorkKinds);
-    summary.kind = static_cast<std::uint8_t>(summary.is_copy ? dominant - static_cast<std::size_t>(kWorkKinds) : dominant);
+    summary.kind =
+        static_cast<std::uint8_t>(summary.is_copy ? dominant - static_cast<std::size_t>(kWorkKinds) : dominant);
     buckets[k] = summary;
     left = right;
   }

@@ -1,6 +1,6 @@
 // One lane of the timeline: its intervals in time order, with running sums of the busy time of every kind, so that a
-// zoomed-out lane is drawn in O(pixels * log n) and shows how busy each pixel was and with what. Appending in time order is
-// O(1) amortised.
+// zoomed-out lane is drawn in O(pixels * log n) and shows how busy each pixel was and with what. Appending in time
+// order is O(1) amortised.
 #pragma once
 
 #include <array>
@@ -20,17 +20,17 @@ struct LaneItem {
   bool is_copy = false;
 };
 
-struct LaneSummary {  // of the items that overlap a bucket of time
-  TimeNs busy_ns = 0;          // their time inside the bucket
-  std::uint32_t count = 0;     // items that start in it or reach into it
-  std::uint8_t kind = 0;       // the kind with the most time
+struct LaneSummary {        // of the items that overlap a bucket of time
+  TimeNs busy_ns = 0;       // their time inside the bucket
+  std::uint32_t count = 0;  // items that start in it or reach into it
+  std::uint8_t kind = 0;    // the kind with the most time
   bool is_copy = false;
 };
 
 class LaneIndex {
  public:
-  // Items of one lane do not overlap. One that starts before the last item is put in its place, at a cost that grows with
-  // the number of items after it; adding many at once costs that only once.
+  // Items of one lane do not overlap. One that starts before the last item is put in its place, at a cost that grows
+  // with the number of items after it; adding many at once costs that only once.
   void append(const LaneItem& item) { append(std::span(&item, 1)); }
   void append(std::span<const LaneItem>);
 
@@ -43,14 +43,14 @@ class LaneIndex {
   void summarise(TimeNs begin_ns, TimeNs end_ns, std::span<LaneSummary> buckets) const;
 
  private:
-  static constexpr std::size_t kBlock = 32;                     // items per block
-  static constexpr int kColours = kWorkKinds + kCopyReasons;    // copies follow the works
+  static constexpr std::size_t kBlock = 32;                   // items per block
+  static constexpr int kColours = kWorkKinds + kCopyReasons;  // copies follow the works
   using Sums = std::array<TimeNs, kColours>;
 
-  struct Edge {  // everything before a moment
-    std::size_t started = 0;     // items that start before it
-    bool reached_into = false;   // the last of them ends after it
-    Sums busy{};                 // of them, up to the moment
+  struct Edge {                 // everything before a moment
+    std::size_t started = 0;    // items that start before it
+    bool reached_into = false;  // the last of them ends after it
+    Sums busy{};                // of them, up to the moment
   };
 
   static int colour(const LaneItem& item) { return item.is_copy ? kWorkKinds + item.kind : item.kind; }
@@ -59,7 +59,8 @@ class LaneIndex {
 
   std::vector<LaneItem> items_;
   std::vector<TimeNs> block_start_;  // start_ns of the first item of every complete block
-  std::vector<Sums> block_busy_;     // busy time per colour before every complete block, and after the last: one more entry
+  std::vector<Sums>
+      block_busy_;  // busy time per colour before every complete block, and after the last: one more entry
 };
 
 }  // namespace expertscope

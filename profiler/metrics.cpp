@@ -44,18 +44,38 @@ void add_demand(ExpertCounts& counts, const DemandRecord& demand) {
   counts.picks += demand.picks;
   ++counts.demands;
   switch (demand.state) {
-    case DemandState::hit: ++counts.hits; break;
-    case DemandState::late: ++counts.late; break;
-    case DemandState::miss: ++counts.misses; break;
+    case DemandState::hit:
+      ++counts.hits;
+      break;
+    case DemandState::late:
+      ++counts.late;
+      break;
+    case DemandState::miss:
+      ++counts.misses;
+      break;
   }
   switch (demand.outcome) {
-    case Outcome::gpu: ++counts.gpu; break;
-    case Outcome::fetched: ++counts.fetched; break;
-    case Outcome::streamed: ++counts.streamed; break;
-    case Outcome::cpu: ++counts.cpu; break;
-    case Outcome::cpu_early: ++counts.cpu_early; break;
-    case Outcome::skipped: ++counts.skipped; break;
-    case Outcome::substituted: ++counts.substituted; break;
+    case Outcome::gpu:
+      ++counts.gpu;
+      break;
+    case Outcome::fetched:
+      ++counts.fetched;
+      break;
+    case Outcome::streamed:
+      ++counts.streamed;
+      break;
+    case Outcome::cpu:
+      ++counts.cpu;
+      break;
+    case Outcome::cpu_early:
+      ++counts.cpu_early;
+      break;
+    case Outcome::skipped:
+      ++counts.skipped;
+      break;
+    case Outcome::substituted:
+      ++counts.substituted;
+      break;
   }
   if (demand.precision != Precision::native && demand.outcome != Outcome::skipped) ++counts.low_precision;
 }
@@ -87,12 +107,21 @@ TransferTotals count_transfers(const Trace& trace, TimeRange range) {
     totals.bytes += copy.bytes;
     totals.copy_ns += copy.end_ns - copy.start_ns;
     switch (copy.reason) {
-      case CopyReason::demand: totals.demand_bytes += copy.bytes; break;
-      case CopyReason::prefetch: totals.prefetch_bytes += copy.bytes; break;
-      case CopyReason::promotion: totals.promotion_bytes += copy.bytes; break;
-      case CopyReason::placement: totals.placement_bytes += copy.bytes; break;
+      case CopyReason::demand:
+        totals.demand_bytes += copy.bytes;
+        break;
+      case CopyReason::prefetch:
+        totals.prefetch_bytes += copy.bytes;
+        break;
+      case CopyReason::promotion:
+        totals.promotion_bytes += copy.bytes;
+        break;
+      case CopyReason::placement:
+        totals.placement_bytes += copy.bytes;
+        break;
       case CopyReason::activation:
-      case CopyReason::input: break;
+      case CopyReason::input:
+        break;
     }
     if (wasted[i]) totals.wasted_prefetch_bytes += copy.bytes;
   }
@@ -109,7 +138,8 @@ LinkUse link_while_fetching(const Trace& trace, TimeRange range) {
   IntervalSweep sweep(trace);
   sweep.over(std::max(range.begin_ns, trace.begin_ns()), std::min(range.end_ns, trace.end_ns()),
              [&](TimeNs length, std::uint16_t activities) {
-               if (has(activities, Activity::demand_copy) || has(activities, Activity::demand_wait)) use.fetching_ns += length;
+               if (has(activities, Activity::demand_copy) || has(activities, Activity::demand_wait))
+                 use.fetching_ns += length;
              });
   return use;
 }
@@ -179,7 +209,8 @@ PrefillNumbers prefill_numbers(const Trace& trace, TimeRange range) {
 
 std::vector<ExpertTotals> expert_totals(const Trace& trace, TimeRange range) {
   if (!trace.started) return {};
-  const auto layers = static_cast<std::size_t>(trace.info.layers), experts = static_cast<std::size_t>(trace.info.experts);
+  const auto layers = static_cast<std::size_t>(trace.info.layers),
+             experts = static_cast<std::size_t>(trace.info.experts);
   std::vector<ExpertTotals> cells(layers * experts);
   const auto cell = [&](std::uint16_t layer, std::uint16_t expert) -> ExpertTotals* {
     return layer < layers && expert < experts ? &cells[layer * experts + expert] : nullptr;

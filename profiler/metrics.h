@@ -1,5 +1,6 @@
-// What the recorded intervals add up to, over a stretch of time: the numbers of the report for the whole session, and of
-// the views for a selection. Pure functions. A record belongs to the stretch in which it starts; time is cut at the edges.
+// What the recorded intervals add up to, over a stretch of time: the numbers of the report for the whole session, and
+// of the views for a selection. Pure functions. A record belongs to the stretch in which it starts; time is cut at the
+// edges.
 #pragma once
 
 #include <cstdint>
@@ -16,7 +17,8 @@ struct TimeRange {  // [begin, end)
   TimeNs end_ns = std::numeric_limits<TimeNs>::max();
   bool contains(TimeNs t) const { return t >= begin_ns && t < end_ns; }
 };
-// From the start of steps[first] to the start of steps[last] (or the end of the session): [first, last) as a stretch of time.
+// From the start of steps[first] to the start of steps[last] (or the end of the session): [first, last) as a stretch of
+// time.
 TimeRange range_of_steps(const Trace&, std::size_t first, std::size_t last);
 // From when an epoch takes effect to the next one.
 TimeRange range_of_epoch(const Trace&, std::size_t epoch_index);
@@ -25,7 +27,8 @@ TimeRange range_of_epoch(const Trace&, std::size_t epoch_index);
 struct ExpertCounts {
   std::uint64_t picks = 0, demands = 0;
   std::uint64_t hits = 0, late = 0, misses = 0;  // sum to demands
-  std::uint64_t gpu = 0, fetched = 0, streamed = 0, cpu = 0, cpu_early = 0, skipped = 0, substituted = 0;  // sum to demands
+  std::uint64_t gpu = 0, fetched = 0, streamed = 0, cpu = 0, cpu_early = 0, skipped = 0,
+                substituted = 0;    // sum to demands
   std::uint64_t low_precision = 0;  // beside the outcomes
   double hit_rate() const { return demands ? static_cast<double>(hits) / static_cast<double>(demands) : 0; }
 };
@@ -44,28 +47,32 @@ TransferTotals count_transfers(const Trace&, TimeRange = {});
 // By index into trace.copies: the piece carried a prefetch that was never used.
 std::vector<bool> wasted_prefetches(const Trace&);
 
-// Time in which demand copies ran or were waited for, and the rate of the link meanwhile: how near a link-bound run came
-// to the link's ceiling.
+// Time in which demand copies ran or were waited for, and the rate of the link meanwhile: how near a link-bound run
+// came to the link's ceiling.
 struct LinkUse {
   std::int64_t demand_bytes = 0;
   TimeNs fetching_ns = 0;
-  double bytes_per_s() const { return fetching_ns > 0 ? static_cast<double>(demand_bytes) * 1e9 / static_cast<double>(fetching_ns) : 0; }
+  double bytes_per_s() const {
+    return fetching_ns > 0 ? static_cast<double>(demand_bytes) * 1e9 / static_cast<double>(fetching_ns) : 0;
+  }
 };
 LinkUse link_while_fetching(const Trace&, TimeRange = {});
 
 // Over the decode steps of a stretch.
 struct Overlap {
-  TimeNs decode_ns = 0;           // time of decode steps
-  TimeNs gpu_busy_ns = 0;         // of it, any GPU ran a kernel
-  TimeNs copy_ns = 0;             // an expert copy ran
-  TimeNs copy_hidden_ns = 0;      // of it, some compute (GPU kernel or CPU expert) ran
-  TimeNs cpu_ns = 0;              // a CPU expert ran
-  TimeNs cpu_hidden_ns = 0;       // of it, a GPU kernel ran
-  std::int64_t gpu_bytes = 0;     // memory traffic of the GPU's work
+  TimeNs decode_ns = 0;        // time of decode steps
+  TimeNs gpu_busy_ns = 0;      // of it, any GPU ran a kernel
+  TimeNs copy_ns = 0;          // an expert copy ran
+  TimeNs copy_hidden_ns = 0;   // of it, some compute (GPU kernel or CPU expert) ran
+  TimeNs cpu_ns = 0;           // a CPU expert ran
+  TimeNs cpu_hidden_ns = 0;    // of it, a GPU kernel ran
+  std::int64_t gpu_bytes = 0;  // memory traffic of the GPU's work
   double gpu_busy_share() const { return share(gpu_busy_ns, decode_ns); }
   double copy_hidden_share() const { return share(copy_hidden_ns, copy_ns); }
   double cpu_hidden_share() const { return share(cpu_hidden_ns, cpu_ns); }
-  static double share(TimeNs part, TimeNs whole) { return whole > 0 ? static_cast<double>(part) / static_cast<double>(whole) : 0; }
+  static double share(TimeNs part, TimeNs whole) {
+    return whole > 0 ? static_cast<double>(part) / static_cast<double>(whole) : 0;
+  }
 };
 Overlap overlap(const Trace&, TimeRange = {});
 
@@ -73,7 +80,9 @@ struct DecodeNumbers {
   std::uint64_t tokens = 0;  // the first token of each prompt belongs to prefill
   TimeNs decode_ns = 0;
   TimeNs p50_ns = 0, p90_ns = 0, p99_ns = 0;  // time of one token
-  double tokens_per_s() const { return decode_ns > 0 ? static_cast<double>(tokens) * 1e9 / static_cast<double>(decode_ns) : 0; }
+  double tokens_per_s() const {
+    return decode_ns > 0 ? static_cast<double>(tokens) * 1e9 / static_cast<double>(decode_ns) : 0;
+  }
 };
 DecodeNumbers decode_numbers(const Trace&, TimeRange = {});
 
@@ -81,7 +90,9 @@ struct PrefillNumbers {
   std::uint64_t tokens = 0;
   TimeNs prefill_ns = 0;
   double first_token_ns = 0;  // mean over prompts: from accepting the prompt to its first token
-  double tokens_per_s() const { return prefill_ns > 0 ? static_cast<double>(tokens) * 1e9 / static_cast<double>(prefill_ns) : 0; }
+  double tokens_per_s() const {
+    return prefill_ns > 0 ? static_cast<double>(tokens) * 1e9 / static_cast<double>(prefill_ns) : 0;
+  }
 };
 PrefillNumbers prefill_numbers(const Trace&, TimeRange = {});
 
@@ -89,7 +100,7 @@ PrefillNumbers prefill_numbers(const Trace&, TimeRange = {});
 struct ExpertTotals {
   std::uint64_t activations = 0;  // picks
   std::uint64_t demands = 0, hits = 0, late = 0, misses = 0;
-  std::uint64_t cpu = 0;             // demands that ran on the CPU
+  std::uint64_t cpu = 0;  // demands that ran on the CPU
   std::uint64_t low_precision = 0;
   std::int64_t copied_bytes = 0;
   bool resident = false;  // at the end of the stretch

@@ -8,11 +8,14 @@ namespace {
 
 constexpr std::size_t kNever = std::numeric_limits<std::size_t>::max();
 
-std::uint32_t key(std::uint16_t layer, std::uint16_t expert) { return std::uint32_t{layer} << 16 | expert; }
+std::uint32_t key(std::uint16_t layer, std::uint16_t expert) {
+  return std::uint32_t{layer} << 16 | expert;
+}
 
 }  // namespace
 
-std::int64_t oracle_hits(std::span<const std::vector<std::uint32_t>> requests, std::size_t slots, std::set<std::uint32_t> cache) {
+std::int64_t oracle_hits(std::span<const std::vector<std::uint32_t>> requests, std::size_t slots,
+                         std::set<std::uint32_t> cache) {
   // next[i][j]: the request after i that asks for the same expert again.
   std::vector<std::vector<std::size_t>> next(requests.size());
   std::map<std::uint32_t, std::size_t> upcoming;
@@ -53,12 +56,15 @@ void OracleWindows::finish(const Trace& trace) {
   const StepRecord& first = trace.steps[open_.front()];
   const StepRecord& last = trace.steps[open_.back()];
   const EpochRecord* epoch = trace.epoch_of(first);
-  for (; residency_seen_ < trace.residency.size() && trace.residency[residency_seen_].at_ns <= first.start_ns; ++residency_seen_) {
+  for (; residency_seen_ < trace.residency.size() && trace.residency[residency_seen_].at_ns <= first.start_ns;
+       ++residency_seen_) {
     const ResidencyRecord& r = trace.residency[residency_seen_];
-    r.change == ResidencyChange::loaded ? void(resident_.insert(key(r.layer, r.expert))) : void(resident_.erase(key(r.layer, r.expert)));
+    r.change == ResidencyChange::loaded ? void(resident_.insert(key(r.layer, r.expert)))
+                                        : void(resident_.erase(key(r.layer, r.expert)));
   }
   std::vector<std::vector<std::uint32_t>> requests;
-  OracleWindow window{.start_ns = first.start_ns, .end_ns = last.end_ns, .first_step = first.step, .last_step = last.step};
+  OracleWindow window{
+      .start_ns = first.start_ns, .end_ns = last.end_ns, .first_step = first.step, .last_step = last.step};
   for (std::size_t i : open_) {
     int layer = -1;
     for (const DemandRecord& d : trace.demands_of(trace.steps[i].step)) {

@@ -1,7 +1,7 @@
-// What an oracle would have hit: the dashed line beside a live hit rate. For each finished window of decode steps under one
-// policy and cache size, Belady's rule for request sets with bypass (reference: policies.md O1): one global pool of the epoch's
-// slots, holding at the start of the window what the real cache held then, knowing the window's demands and nothing after it.
-// It counts misses and has no time; replay's `belady` has both, for a whole session.
+// What an oracle would have hit: the dashed line beside a live hit rate. For each finished window of decode steps under
+// one policy and cache size, Belady's rule for request sets with bypass (reference: policies.md O1): one global pool of
+// the epoch's slots, holding at the start of the window what the real cache held then, knowing the window's demands and
+// nothing after it. It counts misses and has no time; replay's `belady` has both, for a whole session.
 #pragma once
 
 #include <cstdint>
@@ -22,7 +22,8 @@ struct OracleWindow {
 };
 
 // Hits of the oracle on requests (one set of distinct experts each) with so many slots, starting from `cache`.
-std::int64_t oracle_hits(std::span<const std::vector<std::uint32_t>> requests, std::size_t slots, std::set<std::uint32_t> cache);
+std::int64_t oracle_hits(std::span<const std::vector<std::uint32_t>> requests, std::size_t slots,
+                         std::set<std::uint32_t> cache);
 
 // Windows of one trace, caught up with at a cost that grows with what is new.
 class OracleWindows {
@@ -35,9 +36,9 @@ class OracleWindows {
   void finish(const Trace&);
 
   std::vector<OracleWindow> windows_;
-  std::vector<std::size_t> open_;           // indices of the steps of the window in work
+  std::vector<std::size_t> open_;  // indices of the steps of the window in work
   std::size_t steps_seen_ = 0, residency_seen_ = 0;
-  std::set<std::uint32_t> resident_;        // of the real cache, up to residency_seen_
+  std::set<std::uint32_t> resident_;  // of the real cache, up to residency_seen_
 };
 
 }  // namespace expertscope

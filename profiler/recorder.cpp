@@ -10,12 +10,24 @@ namespace {
 
 void add_event(Batch& batch, const Event& event) {
   switch (event.kind) {
-    case EventKind::work: batch.works.push_back(event.work); return;
-    case EventKind::copy: batch.copies.push_back(event.copy); return;
-    case EventKind::demand: batch.demands.push_back(event.demand); return;
-    case EventKind::residency: batch.residency.push_back(event.residency); return;
-    case EventKind::step: batch.steps.push_back(event.step); return;
-    case EventKind::token: batch.tokens.push_back(event.token); return;
+    case EventKind::work:
+      batch.works.push_back(event.work);
+      return;
+    case EventKind::copy:
+      batch.copies.push_back(event.copy);
+      return;
+    case EventKind::demand:
+      batch.demands.push_back(event.demand);
+      return;
+    case EventKind::residency:
+      batch.residency.push_back(event.residency);
+      return;
+    case EventKind::step:
+      batch.steps.push_back(event.step);
+      return;
+    case EventKind::token:
+      batch.tokens.push_back(event.token);
+      return;
   }
 }
 
@@ -30,7 +42,8 @@ void Recorder::push(Ring<T>& ring, const T& record) {
     ring.refresh();
     if (ring.filled() > ring.capacity() / 2) wake_collector();
   }
-  if (ring.try_push(record)) [[likely]] return;
+  if (ring.try_push(record)) [[likely]]
+    return;
   if (options_.when_full == WhenFull::drop) {
     dropped_.fetch_add(1, std::memory_order_relaxed);
     return;
@@ -41,7 +54,8 @@ void Recorder::push(Ring<T>& ring, const T& record) {
     wake_.notify_one();
     std::this_thread::sleep_for(std::chrono::microseconds(50));
   } while (!ring.try_push(record));
-  waited_ns_.fetch_add(std::chrono::nanoseconds(std::chrono::steady_clock::now() - begin).count(), std::memory_order_relaxed);
+  waited_ns_.fetch_add(std::chrono::nanoseconds(std::chrono::steady_clock::now() - begin).count(),
+                       std::memory_order_relaxed);
 }
 
 void Recorder::wake_collector() {
@@ -53,17 +67,39 @@ void Recorder::push_rare(Rare record) {
   rare_.push_back({events_.pushed(), std::move(record)});
 }
 
-void Recorder::on_event(const Event& event) { push(events_, event); }
-void Recorder::on_route(const RouteRecord& route) { push(routes_, route); }
-void Recorder::on_start(const RunInfo& info) { push_rare(info); }
-void Recorder::on_epoch(const EpochRecord& epoch) { push_rare(epoch); }
-void Recorder::on_prompt(const PromptRecord& prompt) { push_rare(prompt); }
-void Recorder::on_mark(const MarkRecord& mark) { push_rare(mark); }
-void Recorder::on_health(const HealthNote& note) { push_rare(note); }
-void Recorder::on_piece(std::int32_t id, std::string_view bytes) { push_rare(Piece{id, std::string(bytes)}); }
-void Recorder::on_logits(const LogitsRecord& logits) { push_rare(logits); }
-void Recorder::on_quality(const QualityRecord& quality) { push_rare(quality); }
-void Recorder::set_wall(std::string key, std::string value) { push_rare(Fact(std::move(key), std::move(value))); }
+void Recorder::on_event(const Event& event) {
+  push(events_, event);
+}
+void Recorder::on_route(const RouteRecord& route) {
+  push(routes_, route);
+}
+void Recorder::on_start(const RunInfo& info) {
+  push_rare(info);
+}
+void Recorder::on_epoch(const EpochRecord& epoch) {
+  push_rare(epoch);
+}
+void Recorder::on_prompt(const PromptRecord& prompt) {
+  push_rare(prompt);
+}
+void Recorder::on_mark(const MarkRecord& mark) {
+  push_rare(mark);
+}
+void Recorder::on_health(const HealthNote& note) {
+  push_rare(note);
+}
+void Recorder::on_piece(std::int32_t id, std::string_view bytes) {
+  push_rare(Piece{id, std::string(bytes)});
+}
+void Recorder::on_logits(const LogitsRecord& logits) {
+  push_rare(logits);
+}
+void Recorder::on_quality(const QualityRecord& quality) {
+  push_rare(quality);
+}
+void Recorder::set_wall(std::string key, std::string value) {
+  push_rare(Fact(std::move(key), std::move(value)));
+}
 
 std::chrono::nanoseconds Recorder::waited() const {
   return std::chrono::nanoseconds(waited_ns_.load(std::memory_order_relaxed));
@@ -93,15 +129,24 @@ void Recorder::drain_into(Batch& batch) {
     std::visit(
         [&](auto&& record) {
           using T = std::decay_t<decltype(record)>;
-          if constexpr (std::is_same_v<T, RunInfo>) batch.start = std::move(record);
-          else if constexpr (std::is_same_v<T, EpochRecord>) batch.epochs.push_back(std::move(record));
-          else if constexpr (std::is_same_v<T, PromptRecord>) batch.prompts.push_back(std::move(record));
-          else if constexpr (std::is_same_v<T, MarkRecord>) batch.marks.push_back(std::move(record));
-          else if constexpr (std::is_same_v<T, HealthNote>) batch.health.push_back(std::move(record));
-          else if constexpr (std::is_same_v<T, Piece>) batch.pieces[record.id] = std::move(record.bytes);
-          else if constexpr (std::is_same_v<T, LogitsRecord>) batch.logits.push_back(std::move(record));
-          else if constexpr (std::is_same_v<T, QualityRecord>) batch.quality.push_back(record);
-          else batch.wall[record.first] = std::move(record.second);
+          if constexpr (std::is_same_v<T, RunInfo>)
+            batch.start = std::move(record);
+          else if constexpr (std::is_same_v<T, EpochRecord>)
+            batch.epochs.push_back(std::move(record));
+          else if constexpr (std::is_same_v<T, PromptRecord>)
+            batch.prompts.push_back(std::move(record));
+          else if constexpr (std::is_same_v<T, MarkRecord>)
+            batch.marks.push_back(std::move(record));
+          else if constexpr (std::is_same_v<T, HealthNote>)
+            batch.health.push_back(std::move(record));
+          else if constexpr (std::is_same_v<T, Piece>)
+            batch.pieces[record.id] = std::move(record.bytes);
+          else if constexpr (std::is_same_v<T, LogitsRecord>)
+            batch.logits.push_back(std::move(record));
+          else if constexpr (std::is_same_v<T, QualityRecord>)
+            batch.quality.push_back(record);
+          else
+            batch.wall[record.first] = std::move(record.second);
         },
         std::move(entry.record));
   }
@@ -111,10 +156,13 @@ void Recorder::drain_into(Batch& batch) {
   }
 }
 
-Collector::Collector(Recorder& recorder, std::chrono::milliseconds period, std::vector<std::shared_ptr<BatchQueue>> subscribers)
+Collector::Collector(Recorder& recorder, std::chrono::milliseconds period,
+                     std::vector<std::shared_ptr<BatchQueue>> subscribers)
     : recorder_(recorder), period_(period), queues_(std::move(subscribers)), thread_([this] { run(); }) {}
 
-Collector::~Collector() { close(false); }
+Collector::~Collector() {
+  close(false);
+}
 
 void Collector::subscribe(std::shared_ptr<BatchQueue> queue) {
   const std::lock_guard lock(mutex_);

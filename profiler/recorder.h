@@ -1,5 +1,5 @@
-// From the engine's hook to batches: the Recorder takes records on the engine's thread into rings, the Collector empties
-// them on its own thread and hands immutable batches to whoever subscribed.
+// From the engine's hook to batches: the Recorder takes records on the engine's thread into rings, the Collector
+// empties them on its own thread and hands immutable batches to whoever subscribed.
 #pragma once
 
 #include <atomic>
@@ -66,7 +66,8 @@ class Recorder : public Observer {
     std::int32_t id;
     std::string bytes;
   };
-  using Rare = std::variant<RunInfo, EpochRecord, PromptRecord, MarkRecord, HealthNote, Piece, LogitsRecord, QualityRecord, Fact>;
+  using Rare = std::variant<RunInfo, EpochRecord, PromptRecord, MarkRecord, HealthNote, Piece, LogitsRecord,
+                            QualityRecord, Fact>;
   struct RareEntry {
     std::uint64_t events_before;
     Rare record;

@@ -13,7 +13,9 @@ namespace {
 
 using Json = nlohmann::ordered_json;
 
-double seconds(TimeNs ns) { return static_cast<double>(ns) * 1e-9; }
+double seconds(TimeNs ns) {
+  return static_cast<double>(ns) * 1e-9;
+}
 
 Json policy_block(const std::string& spec_text) {
   Json block;
@@ -35,19 +37,23 @@ Json policy_block(const std::string& spec_text) {
 }
 
 Json memory_block(const MemoryUse& m) {
-  return {{"gpu_peak_bytes", m.gpu_peak_bytes}, {"experts_bytes", m.experts_bytes}, {"dense_bytes", m.dense_bytes},
-          {"kv_bytes", m.kv_bytes},             {"staging_bytes", m.staging_bytes}, {"profiler_bytes", m.profiler_bytes},
+  return {{"gpu_peak_bytes", m.gpu_peak_bytes}, {"experts_bytes", m.experts_bytes},
+          {"dense_bytes", m.dense_bytes},       {"kv_bytes", m.kv_bytes},
+          {"staging_bytes", m.staging_bytes},   {"profiler_bytes", m.profiler_bytes},
           {"host_bytes", m.host_bytes}};
 }
 
 Json prefill_block(const Trace& trace, TimeRange range) {
   const PrefillNumbers n = prefill_numbers(trace, range);
-  return {{"tokens", n.tokens}, {"seconds", seconds(n.prefill_ns)}, {"tokens_per_s", n.tokens_per_s()},
+  return {{"tokens", n.tokens},
+          {"seconds", seconds(n.prefill_ns)},
+          {"tokens_per_s", n.tokens_per_s()},
           {"first_token_s", n.first_token_ns * 1e-9}};
 }
 
 Json overlap_block(const Overlap& o) {
-  return {{"gpu_busy_share", o.gpu_busy_share()}, {"copy_hidden_share", o.copy_hidden_share()},
+  return {{"gpu_busy_share", o.gpu_busy_share()},
+          {"copy_hidden_share", o.copy_hidden_share()},
           {"cpu_hidden_share", o.cpu_hidden_share()}};
 }
 
@@ -141,7 +147,9 @@ Json epochs_block(const Trace& trace) {
     entry["source"] = valid_utf8(epoch.source);
     entry["change"] = valid_utf8(epoch.change);
     entry["policy"] = policy_block(valid_utf8(epoch.policy_spec));
-    entry["cache"] = {{"ratio", epoch.cache_ratio}, {"bytes", epoch.cache_bytes}, {"slots", epoch.slots},
+    entry["cache"] = {{"ratio", epoch.cache_ratio},
+                      {"bytes", epoch.cache_bytes},
+                      {"slots", epoch.slots},
                       {"reset", epoch.cache_reset}};
     entry["prefill"] = prefill_block(trace, range);
     entry["decode"] = decode_block(trace, range);
@@ -155,8 +163,8 @@ Json epochs_block(const Trace& trace) {
 Json health_block(const Trace& trace) {
   Json block = Json::object();
   for (const HealthNote& note : health_of(trace)) {
-    block[valid_utf8(note.code)] = {{"severity", std::string(name(note.severity))}, {"count", note.count},
-                                    {"text", valid_utf8(note.text)}};
+    block[valid_utf8(note.code)] = {
+        {"severity", std::string(name(note.severity))}, {"count", note.count}, {"text", valid_utf8(note.text)}};
   }
   return block;
 }
@@ -174,20 +182,36 @@ Json wall_block(const Trace& trace) {
 }  // namespace
 
 Json experts_block(const ExpertCounts& c) {
-  return {{"picks", c.picks}, {"demands", c.demands}, {"hits", c.hits}, {"late", c.late}, {"misses", c.misses},
+  return {{"picks", c.picks},
+          {"demands", c.demands},
+          {"hits", c.hits},
+          {"late", c.late},
+          {"misses", c.misses},
           {"hit_rate", c.demands ? Json(c.hit_rate()) : Json(nullptr)},
-          {"gpu", c.gpu}, {"fetched", c.fetched}, {"streamed", c.streamed}, {"cpu", c.cpu}, {"cpu_early", c.cpu_early},
-          {"skipped", c.skipped}, {"substituted", c.substituted}, {"low_precision", c.low_precision}};
+          {"gpu", c.gpu},
+          {"fetched", c.fetched},
+          {"streamed", c.streamed},
+          {"cpu", c.cpu},
+          {"cpu_early", c.cpu_early},
+          {"skipped", c.skipped},
+          {"substituted", c.substituted},
+          {"low_precision", c.low_precision}};
 }
 
 Json transfers_block(const Trace& trace, TimeRange range) {
   const TransferTotals t = count_transfers(trace, range);
   const LinkUse link = link_while_fetching(trace, range);
   const double ceiling = trace.info.h2d_bytes_per_s;
-  return {{"count", t.count}, {"bytes", t.bytes}, {"demand_bytes", t.demand_bytes}, {"prefetch_bytes", t.prefetch_bytes},
-          {"promotion_bytes", t.promotion_bytes}, {"placement_bytes", t.placement_bytes},
-          {"wasted_prefetch_bytes", t.wasted_prefetch_bytes}, {"other_h2d_bytes", t.other_h2d_bytes},
-          {"d2h_bytes", t.d2h_bytes}, {"seconds", seconds(t.copy_ns)},
+  return {{"count", t.count},
+          {"bytes", t.bytes},
+          {"demand_bytes", t.demand_bytes},
+          {"prefetch_bytes", t.prefetch_bytes},
+          {"promotion_bytes", t.promotion_bytes},
+          {"placement_bytes", t.placement_bytes},
+          {"wasted_prefetch_bytes", t.wasted_prefetch_bytes},
+          {"other_h2d_bytes", t.other_h2d_bytes},
+          {"d2h_bytes", t.d2h_bytes},
+          {"seconds", seconds(t.copy_ns)},
           {"link_bytes_per_s_while_fetching", link.bytes_per_s()},
           {"link_utilisation", ceiling > 0 ? Json(link.bytes_per_s() / ceiling) : Json(nullptr)}};
 }
@@ -196,7 +220,9 @@ Json decode_block(const Trace& trace, TimeRange range) {
   const DecodeNumbers n = decode_numbers(trace, range);
   const Overlap o = overlap(trace, range);
   const double reachable = seconds(o.gpu_busy_ns) * trace.info.gpu_bytes_per_s;
-  return {{"tokens", n.tokens}, {"seconds", seconds(n.decode_ns)}, {"tokens_per_s", n.tokens_per_s()},
+  return {{"tokens", n.tokens},
+          {"seconds", seconds(n.decode_ns)},
+          {"tokens_per_s", n.tokens_per_s()},
           {"token_seconds", {{"p50", seconds(n.p50_ns)}, {"p90", seconds(n.p90_ns)}, {"p99", seconds(n.p99_ns)}}},
           {"gpu_bytes_per_s_share", reachable > 0 ? Json(static_cast<double>(o.gpu_bytes) / reachable) : Json(nullptr)},
           {"label", std::string(name(trace.info.label))}};
@@ -207,10 +233,13 @@ nlohmann::ordered_json make_report(const Trace& trace) {
   const TimeRange whole;
   Json report;
   report["schema_version"] = kReportSchemaVersion;
-  report["model"] = {{"name", valid_utf8(info.model_name)}, {"arch", valid_utf8(info.model_arch)},
+  report["model"] = {{"name", valid_utf8(info.model_name)},
+                     {"arch", valid_utf8(info.model_arch)},
                      {"file_sha256", valid_utf8(info.model_sha256)}};
-  report["machine"] = {{"kind", valid_utf8(info.machine_kind)}, {"profile", valid_utf8(info.profile_name)},
-                       {"cost_shape", valid_utf8(info.cost_shape)}, {"label", std::string(name(info.label))}};
+  report["machine"] = {{"kind", valid_utf8(info.machine_kind)},
+                       {"profile", valid_utf8(info.profile_name)},
+                       {"cost_shape", valid_utf8(info.cost_shape)},
+                       {"label", std::string(name(info.label))}};
   report["policy"] = policy_block(valid_utf8(info.policy_spec));
   report["cache"] = {{"ratio", info.cache_ratio}, {"bytes", info.cache_bytes}, {"slots", info.slots}};
   report["memory"] = memory_block(info.memory);
@@ -233,10 +262,15 @@ std::string valid_utf8(std::string_view bytes) {
   result.reserve(bytes.size());
   std::size_t i = 0;
   while (i < bytes.size()) {
-    const auto at = [&](std::size_t k) -> unsigned { return i + k < bytes.size() ? static_cast<unsigned char>(bytes[i + k]) : 0u; };
+    const auto at = [&](std::size_t k) -> unsigned {
+      return i + k < bytes.size() ? static_cast<unsigned char>(bytes[i + k]) : 0u;
+    };
     const unsigned lead = at(0);
-    const std::size_t length = lead < 0x80 ? 1 : lead >= 0xc2 && lead < 0xe0 ? 2 : lead >= 0xe0 && lead < 0xf0 ? 3
-                               : lead >= 0xf0 && lead < 0xf5 ? 4 : 0;
+    const std::size_t length = lead < 0x80                   ? 1
+                               : lead >= 0xc2 && lead < 0xe0 ? 2
+                               : lead >= 0xe0 && lead < 0xf0 ? 3
+                               : lead >= 0xf0 && lead < 0xf5 ? 4
+                                                             : 0;
     bool valid = length > 0;
     for (std::size_t k = 1; k < length; ++k) valid = valid && (at(k) & 0xc0) == 0x80;
     // Overlong forms, surrogates, and what lies beyond U+10FFFF.

@@ -1,10 +1,11 @@
-// The headline numbers of a session as JSON with stable keys, SI base units named in the key. The same from a live run and
-// from its file; everything that may differ between two equal runs is under "wall".
+// The headline numbers of a session as JSON with stable keys, SI base units named in the key. The same from a live run
+// and from its file; everything that may differ between two equal runs is under "wall".
 #pragma once
 
-#include <nlohmann/json.hpp>
 #include <string>
 #include <string_view>
+
+#include <nlohmann/json.hpp>
 
 #include "profiler/metrics.h"
 #include "profiler/trace.h"

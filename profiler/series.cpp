@@ -29,15 +29,17 @@ StepSummary summarise(const Trace& trace, IntervalSweep& sweep, const StepRecord
   for (const auto& [key, index] : trace.lanes()) {
     if (key.lane != Lane::h2d) continue;
     const auto items = index.items();
-    for (std::size_t i = index.first_ending_after(step.start_ns); i < items.size() && items[i].start_ns < step.end_ns; ++i) {
+    for (std::size_t i = index.first_ending_after(step.start_ns); i < items.size() && items[i].start_ns < step.end_ns;
+         ++i) {
       if (!items[i].is_copy) continue;
       const CopyRecord& copy = trace.copies[items[i].record];
       if (!is_expert_copy(copy.reason)) continue;
       const TimeNs inside = std::min(copy.end_ns, step.end_ns) - std::max(copy.start_ns, step.start_ns);
       const TimeNs whole = copy.end_ns - copy.start_ns;
-      s.link_bytes += whole > inside ? static_cast<std::int64_t>(static_cast<double>(copy.bytes) *
-                                                                 static_cast<double>(inside) / static_cast<double>(whole))
-                                     : copy.bytes;
+      s.link_bytes += whole > inside
+                          ? static_cast<std::int64_t>(static_cast<double>(copy.bytes) * static_cast<double>(inside) /
+                                                      static_cast<double>(whole))
+                          : copy.bytes;
     }
   }
   return s;
@@ -51,11 +53,16 @@ struct Ratio {
 Ratio ratio_of(const StepSummary& s, Curve curve) {
   const auto seconds = static_cast<double>(s.end_ns - s.start_ns) * 1e-9;
   switch (curve) {
-    case Curve::tokens_per_s: return {static_cast<double>(s.tokens), seconds};
-    case Curve::hit_rate: return {static_cast<double>(s.hits), static_cast<double>(s.demands)};
-    case Curve::link_bytes_per_s: return {static_cast<double>(s.link_bytes), seconds};
-    case Curve::copy_hidden_share: return {static_cast<double>(s.copy_hidden_ns), static_cast<double>(s.copy_ns)};
-    case Curve::stall_s_per_token: return {static_cast<double>(s.stall_ns()) * 1e-9, static_cast<double>(s.tokens)};
+    case Curve::tokens_per_s:
+      return {static_cast<double>(s.tokens), seconds};
+    case Curve::hit_rate:
+      return {static_cast<double>(s.hits), static_cast<double>(s.demands)};
+    case Curve::link_bytes_per_s:
+      return {static_cast<double>(s.link_bytes), seconds};
+    case Curve::copy_hidden_share:
+      return {static_cast<double>(s.copy_hidden_ns), static_cast<double>(s.copy_ns)};
+    case Curve::stall_s_per_token:
+      return {static_cast<double>(s.stall_ns()) * 1e-9, static_cast<double>(s.tokens)};
     case Curve::gpu_busy_share:
       return {static_cast<double>(s.part_ns[static_cast<std::size_t>(TimePart::gpu_compute)]) * 1e-9, seconds};
   }
@@ -65,13 +72,16 @@ Ratio ratio_of(const StepSummary& s, Curve curve) {
 }  // namespace
 
 TimeNs StepSummary::stall_ns() const {
-  return part_ns[static_cast<std::size_t>(TimePart::demand_wait)] + part_ns[static_cast<std::size_t>(TimePart::prefetch_wait)];
+  return part_ns[static_cast<std::size_t>(TimePart::demand_wait)] +
+         part_ns[static_cast<std::size_t>(TimePart::prefetch_wait)];
 }
 
 void StepSummaries::update(const Trace& trace) {
   TimeNs first_new_ns = std::numeric_limits<TimeNs>::max();
-  for (std::size_t i = works_seen_; i < trace.works.size(); ++i) first_new_ns = std::min(first_new_ns, trace.works[i].start_ns);
-  for (std::size_t i = copies_seen_; i < trace.copies.size(); ++i) first_new_ns = std::min(first_new_ns, trace.copies[i].start_ns);
+  for (std::size_t i = works_seen_; i < trace.works.size(); ++i)
+    first_new_ns = std::min(first_new_ns, trace.works[i].start_ns);
+  for (std::size_t i = copies_seen_; i < trace.copies.size(); ++i)
+    first_new_ns = std::min(first_new_ns, trace.copies[i].start_ns);
   works_seen_ = trace.works.size();
   copies_seen_ = trace.copies.size();
   while (!summaries_.empty() && summaries_.back().end_ns > first_new_ns) summaries_.pop_back();
@@ -81,8 +91,8 @@ void StepSummaries::update(const Trace& trace) {
   }
 }
 
-std::vector<CurveBin> bin_curve(std::span<const StepSummary> steps, Curve curve, CurveAxis axis, double begin, double end,
-                                int bins) {
+std::vector<CurveBin> bin_curve(std::span<const StepSummary> steps, Curve curve, CurveAxis axis, double begin,
+                                double end, int bins) {
   std::vector<CurveBin> result(static_cast<std::size_t>(std::max(bins, 0)));
   if (result.empty() || !(end > begin)) return result;
   const double width = (end - begin) / bins;

@@ -18,10 +18,10 @@ struct StepSummary {
   std::uint32_t tokens = 0;           // decode: sampled; prefill: forwarded
   std::uint32_t demands = 0, hits = 0;
   Phase phase = Phase::prefill;
-  std::int64_t link_bytes = 0;        // expert copies' bytes, by the share of each piece that lies in the step
+  std::int64_t link_bytes = 0;  // expert copies' bytes, by the share of each piece that lies in the step
   TimeNs copy_ns = 0, copy_hidden_ns = 0;
   std::array<TimeNs, kTimeParts> part_ns{};  // its attribution
-  TimeNs stall_ns() const;            // exposed: demand_wait + prefetch_wait
+  TimeNs stall_ns() const;                   // exposed: demand_wait + prefetch_wait
 };
 
 // Summaries of all complete steps of one trace.
@@ -37,13 +37,20 @@ class StepSummaries {
   std::size_t works_seen_ = 0, copies_seen_ = 0;
 };
 
-enum class Curve : std::uint8_t { tokens_per_s, hit_rate, link_bytes_per_s, copy_hidden_share, stall_s_per_token, gpu_busy_share };
+enum class Curve : std::uint8_t {
+  tokens_per_s,
+  hit_rate,
+  link_bytes_per_s,
+  copy_hidden_share,
+  stall_s_per_token,
+  gpu_busy_share
+};
 enum class CurveAxis : std::uint8_t { time_ns, generated_token };
 
 struct CurveBin {
-  double x = 0;                      // middle of the bin: ns, or generated tokens
-  double min = 0, mean = 0, max = 0; // over its steps; the mean is weighted by what the rate is per
-  std::uint32_t steps = 0;           // 0: nothing there, no values
+  double x = 0;                       // middle of the bin: ns, or generated tokens
+  double min = 0, mean = 0, max = 0;  // over its steps; the mean is weighted by what the rate is per
+  std::uint32_t steps = 0;            // 0: nothing there, no values
 };
 
 // Bins of equal width over [begin, end) of the axis; a step belongs to the bin in which it ends. Decode steps only: a

@@ -128,7 +128,9 @@ std::span<const DemandRecord> Trace::demands_of(std::uint32_t step) const {
   return group_of(step, demands, demand_groups_);
 }
 
-std::span<const WorkRecord> Trace::works_of(std::uint32_t step) const { return group_of(step, works, work_groups_); }
+std::span<const WorkRecord> Trace::works_of(std::uint32_t step) const {
+  return group_of(step, works, work_groups_);
+}
 
 const StepRecord* Trace::find_step(std::uint32_t step) const {
   if (step < steps.size() && steps[step].step == step) return &steps[step];

@@ -1,5 +1,6 @@
 // The session in memory: the only thing that views and reports read. Filled by batches, live or from a file alike.
-// Owned and used by one thread (the window's, or the command's); whoever produces batches hands them over through a queue.
+// Owned and used by one thread (the window's, or the command's); whoever produces batches hands them over through a
+// queue.
 #pragma once
 
 #include <cstdint>
@@ -31,10 +32,11 @@ class Trace {
   RunInfo info;
   bool started = false;
   bool ended = false;
-  std::vector<StepRecord> steps;        // by growing step number; steps[i].step == i unless a file's row was skipped: use find_step
+  std::vector<StepRecord>
+      steps;  // by growing step number; steps[i].step == i unless a file's row was skipped: use find_step
   std::vector<WorkRecord> works;
   std::vector<CopyRecord> copies;
-  std::vector<DemandRecord> demands;    // grouped by step, then by layer
+  std::vector<DemandRecord> demands;  // grouped by step, then by layer
   std::vector<ResidencyRecord> residency;
   std::vector<TokenRecord> tokens;
   std::vector<EpochRecord> epochs;

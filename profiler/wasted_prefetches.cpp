@@ -1,5 +1,5 @@
-// Which prefetches were for nothing. A prefetch was useful when a demand used what it brought (or waited for it) before it
-// was lost again. While a run is on, one that may still be used is not wasted yet.
+// Which prefetches were for nothing. A prefetch was useful when a demand used what it brought (or waited for it) before
+// it was lost again. While a run is on, one that may still be used is not wasted yet.
 #include <algorithm>
 #include <iterator>
 #include <limits>
@@ -24,8 +24,9 @@ struct Prefetch {
 
 struct Prefetches {
   std::vector<Prefetch> all;
-  std::map<ExpertOnDevice, std::vector<std::uint32_t>> of_expert;  // indices into all, in the order of their first pieces
-  std::vector<std::uint32_t> of_piece;                             // for each of trace.copies
+  std::map<ExpertOnDevice, std::vector<std::uint32_t>>
+      of_expert;                        // indices into all, in the order of their first pieces
+  std::vector<std::uint32_t> of_piece;  // for each of trace.copies
 };
 
 Prefetches collect(const Trace& trace) {

@@ -3,12 +3,14 @@
 namespace expertscope {
 namespace {
 
-// Pages of 4 KiB: every 8 MiB a checkpoint in the background. While the writer goes on, it never catches up with the last
-// commits; at 32 MiB the writer does that little rest itself, so that its next commit begins the log anew.
+// Pages of 4 KiB: every 8 MiB a checkpoint in the background. While the writer goes on, it never catches up with the
+// last commits; at 32 MiB the writer does that little rest itself, so that its next commit begins the log anew.
 constexpr int kPagesBetweenCheckpoints = 2048, kPagesUntilRestart = 8192;
 
 // A failure leaves the log as it is: nothing is lost, readers use it, and the next commit tells when the disk is full.
-void checkpoint(sqlite3* db) { sqlite3_wal_checkpoint_v2(db, nullptr, SQLITE_CHECKPOINT_PASSIVE, nullptr, nullptr); }
+void checkpoint(sqlite3* db) {
+  sqlite3_wal_checkpoint_v2(db, nullptr, SQLITE_CHECKPOINT_PASSIVE, nullptr, nullptr);
+}
 
 }  // namespace
 

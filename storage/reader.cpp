@@ -19,7 +19,8 @@ namespace {
 struct Cursor {
   Cursor(sqlite::Database& db, const char* name, const char* key, const char* columns)
       : table(name),
-        rows(db, std::string("SELECT ") + key + ", " + columns + " FROM " + name + " WHERE " + key + " > ? ORDER BY " + key) {}
+        rows(db, std::string("SELECT ") + key + ", " + columns + " FROM " + name + " WHERE " + key + " > ? ORDER BY " +
+                     key) {}
 
   const char* table;
   sqlite::Statement rows;
@@ -27,8 +28,8 @@ struct Cursor {
   std::int64_t last = kBeforeFirst;
 };
 
-// The steps from the first on that have a route for every token in every layer, and those routes: what can be replayed of a
-// run that was killed, or of a file with rows that make no sense.
+// The steps from the first on that have a route for every token in every layer, and those routes: what can be replayed
+// of a run that was killed, or of a file with rows that make no sense.
 void keep_whole_steps(RecordedRun& run) {
   std::size_t routes = 0, steps = 0;
   for (; steps < run.steps.size(); ++steps) {
@@ -80,11 +81,14 @@ SessionReader::State::State(const std::string& file, Check check)
       db(open_session(file, check)),
       steps(db, "step", "step",
             "step, phase, prompt, epoch, start_ns, end_ns, first_position, first_generated, tokens, sampled, logits"),
-      works(db, "work", "id", "start_ns, end_ns, step, kind, lane, device, layer, expert, tokens, precision, bytes, flops"),
-      copies(db, "copy", "id",
-             "copy, issued_ns, start_ns, end_ns, step, reason, lane, device, layer, expert, slot, precision, bytes, last"),
+      works(db, "work", "id",
+            "start_ns, end_ns, step, kind, lane, device, layer, expert, tokens, precision, bytes, flops"),
+      copies(
+          db, "copy", "id",
+          "copy, issued_ns, start_ns, end_ns, step, reason, lane, device, layer, expert, slot, precision, bytes, last"),
       demands(db, "demand", "id",
-              "step, layer, expert, asked_ns, ready_ns, picks, rank, weight, state, outcome, precision, device, prefetched"),
+              "step, layer, expert, asked_ns, ready_ns, picks, rank, weight, state, outcome, precision, device, "
+              "prefetched"),
       residency(db, "residency", "id", "at_ns, step, layer, expert, slot, device, change, reason, used"),
       tokens(db, "token", "id", "at_ns, step, prompt, position, token_id, generated"),
       epochs(db, "epoch", "epoch",
@@ -102,8 +106,8 @@ void SessionReader::State::start_over() {
   wall.clear();
   checks = {};
   known_pieces.clear();
-  for (Cursor* cursor : {&steps, &works, &copies, &demands, &residency, &tokens, &epochs, &prompts, &marks, &health, &logits,
-                         &quality}) {
+  for (Cursor* cursor : {&steps, &works, &copies, &demands, &residency, &tokens, &epochs, &prompts, &marks, &health,
+                         &logits, &quality}) {
     cursor->last = Cursor::kBeforeFirst;
   }
 }
@@ -286,7 +290,9 @@ SessionReader::SessionReader(const std::string& path) {
 SessionReader::~SessionReader() = default;
 SessionReader::SessionReader(SessionReader&&) noexcept = default;
 SessionReader& SessionReader::operator=(SessionReader&&) noexcept = default;
-const std::string& SessionReader::path() const { return state_->path; }
+const std::string& SessionReader::path() const {
+  return state_->path;
+}
 
 Batch SessionReader::read_all() {
   state_->start_over();
@@ -314,6 +320,8 @@ RecordedRun SessionReader::read_recorded_run() {
   }
 }
 
-std::vector<RouteRecord> SessionReader::read_routes() { return read_recorded_run().routes; }
+std::vector<RouteRecord> SessionReader::read_routes() {
+  return read_recorded_run().routes;
+}
 
 }  // namespace expertscope

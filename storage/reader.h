@@ -37,11 +37,12 @@ class SessionReader {
   // Everything that is committed, without the routes. Rows that make no sense are skipped and counted in the batch's
   // health ("session.rows_skipped"). SessionRefused (damaged) when a page cannot be read.
   Batch read_all();
-  // What was committed since the last read_all() or poll(); an empty batch when nothing was. Cheap when nothing changed.
+  // What was committed since the last read_all() or poll(); an empty batch when nothing was. Cheap when nothing
+  // changed.
   Batch poll();
 
-  // For replay: what the session says about its routing, routes ordered by step, layer, token. Up to the first step that
-  // is not whole, which a killed run may leave at its end.
+  // For replay: what the session says about its routing, routes ordered by step, layer, token. Up to the first step
+  // that is not whole, which a killed run may leave at its end.
   RecordedRun read_recorded_run();
   std::vector<RouteRecord> read_routes();
 

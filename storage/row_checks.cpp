@@ -9,7 +9,7 @@ namespace expertscope {
 namespace {
 
 constexpr std::int64_t kMax32 = 0xffffffff, kMax16 = 0xffff;
-constexpr TimeNs kLongestSessionNs = TimeNs{1} << 55;         // more than a year
+constexpr TimeNs kLongestSessionNs = TimeNs{1} << 55;  // more than a year
 constexpr std::int64_t kLargestBytes = std::int64_t{1} << 50;
 constexpr std::int64_t kSumBound = std::int64_t{1} << 61;
 constexpr std::int64_t kMaxDevices = 64;
@@ -37,7 +37,9 @@ double RowFields::real() {
   return value;
 }
 
-TimeNs RowFields::time() { return integer<TimeNs>(kLongestSessionNs); }
+TimeNs RowFields::time() {
+  return integer<TimeNs>(kLongestSessionNs);
+}
 
 std::string RowFields::text(std::size_t longest) {
   const std::string_view bytes = row_.bytes(column_++);
@@ -188,7 +190,8 @@ std::optional<RouteRecord> RowChecks::route(const sqlite::Statement& row, int fi
     for (std::size_t j = 0; j < i; ++j) f.require(r.expert[i] != r.expert[j]);
   }
   for (std::size_t g = 0; g < r.gates; ++g) {
-    for (std::size_t i = 0; i < r.gate_entries; ++i) f.require(r.gate[g][i].expert < experts_ || r.gate[g][i].expert == kNone16);
+    for (std::size_t i = 0; i < r.gate_entries; ++i)
+      f.require(r.gate[g][i].expert < experts_ || r.gate[g][i].expert == kNone16);
   }
   return if_sound(f, std::move(r));
 }

@@ -1,10 +1,10 @@
 #include "storage/session_facts.h"
 
-#include <fmt/format.h>
-
 #include <charconv>
 #include <cmath>
 #include <limits>
+
+#include <fmt/format.h>
 
 #include "engine/error.h"
 #include "engine/observer.h"
@@ -55,8 +55,12 @@ void for_each_fact(Info& info, Visit&& visit) {
   visit("memory.host_bytes", info.memory.host_bytes, 0, kMaxBytes);
 }
 
-std::string to_text(const std::string& value) { return value; }
-std::string to_text(Label value) { return std::string(name(value)); }
+std::string to_text(const std::string& value) {
+  return value;
+}
+std::string to_text(Label value) {
+  return std::string(name(value));
+}
 template <typename Number>
 std::string to_text(Number value) {
   return fmt::format("{}", value);  // shortest text that reads back as the same number

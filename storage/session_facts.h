@@ -15,7 +15,8 @@ inline constexpr const char* kEnded = "ended";
 inline constexpr const char* kProducerKey = "producer";
 
 SessionFacts facts_of(const RunInfo&);
-// InputError names the fact that makes no sense (a number that is none, or is out of range). Unknown keys are left alone.
+// InputError names the fact that makes no sense (a number that is none, or is out of range). Unknown keys are left
+// alone.
 RunInfo run_info_of(const SessionFacts&);
 
 }  // namespace expertscope

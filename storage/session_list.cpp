@@ -1,14 +1,14 @@
 #include "storage/session_list.h"
 
-#include <fmt/format.h>
-#include <sys/stat.h>
-
 #include <algorithm>
 #include <chrono>
 #include <cstdlib>
 #include <ctime>
 #include <filesystem>
 #include <fstream>
+
+#include <fmt/format.h>
+#include <sys/stat.h>
 
 #include "engine/error.h"
 #include "storage/session_facts.h"
@@ -64,7 +64,8 @@ void fill(SessionEntry& entry, sqlite::Database& db) {
   }
   sqlite::Statement headline(db, "SELECT decode_tokens, decode_ns, decode_demands, decode_hits FROM headline");
   if (!headline.step()) return;
-  const auto tokens = headline.integer(0), time_ns = headline.integer(1), demands = headline.integer(2), hits = headline.integer(3);
+  const auto tokens = headline.integer(0), time_ns = headline.integer(1), demands = headline.integer(2),
+             hits = headline.integer(3);
   if (tokens < 0 || time_ns < 0 || demands < 0 || hits < 0 || hits > demands) return;
   entry.decode_tokens = static_cast<std::uint64_t>(tokens);
   if (time_ns > 0) entry.tokens_per_s = static_cast<double>(tokens) * 1e9 / static_cast<double>(time_ns);
@@ -85,7 +86,8 @@ void check_not_in_use(const std::string& path) {
   try {
     open_alone(path);
   } catch (const sqlite::Error& error) {
-    throw RunError(fmt::format("{} was left as it is: {}", path, error.code() == SQLITE_BUSY ? "it is open elsewhere" : error.what()));
+    throw RunError(fmt::format("{} was left as it is: {}", path,
+                               error.code() == SQLITE_BUSY ? "it is open elsewhere" : error.what()));
   }
 }
 
@@ -99,7 +101,8 @@ fs::path trash_folder() {
 std::string percent_encoded(const std::string& path) {
   std::string result;
   for (const char c : path) {
-    const bool plain = (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || std::string_view("/-_.~").find(c) != std::string_view::npos;
+    const bool plain = (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') ||
+                       std::string_view("/-_.~").find(c) != std::string_view::npos;
     result += plain ? std::string(1, c) : fmt::format("%{:02X}", static_cast<unsigned char>(c));
   }
   return result;
@@ -151,7 +154,8 @@ std::vector<SessionEntry> list_sessions(const std::string& folder) {
 }
 
 std::string rename_session(const std::string& path, const std::string& new_file_name) {
-  if (new_file_name.empty() || new_file_name == "." || new_file_name == ".." || new_file_name.find('/') != std::string::npos) {
+  if (new_file_name.empty() || new_file_name == "." || new_file_name == ".." ||
+      new_file_name.find('/') != std::string::npos) {
     throw RunError(fmt::format("'{}' is not a file name", new_file_name));
   }
   const fs::path to = fs::path(path).parent_path() / new_file_name;

@@ -12,16 +12,16 @@ struct SessionEntry {
   std::string path, file_name;
   std::string refusal;  // why it cannot be opened; "" when it can, and only then the rest is filled
   std::string model, machine, cost_shape, policy;
-  std::string label;    // MEASURED, ESTIMATED or SIMULATED
+  std::string label;  // MEASURED, ESTIMATED or SIMULATED
   double cache_ratio = 0;
   std::uint64_t decode_tokens = 0;
   std::optional<double> tokens_per_s, hit_rate;  // of decode; empty when nothing was decoded
   std::uint32_t epochs = 0;
   std::string started_at;  // as the recording computer's clock said, "" when unknown
   std::string note;
-  std::int64_t size_bytes = 0;      // file and write-ahead log
-  std::int64_t modified_unix_s = 0; // of the file
-  bool ended = false;               // closed in order; false while it is being written, or after a kill
+  std::int64_t size_bytes = 0;       // file and write-ahead log
+  std::int64_t modified_unix_s = 0;  // of the file
+  bool ended = false;                // closed in order; false while it is being written, or after a kill
 };
 
 // Newest first. Files that are not sessions are left out; sessions that cannot be read are listed with the reason.

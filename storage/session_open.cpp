@@ -1,10 +1,10 @@
 #include "storage/session_open.h"
 
-#include <fmt/format.h>
-
 #include <map>
 #include <string_view>
 #include <utility>
+
+#include <fmt/format.h>
 
 #include "storage/schema.h"
 #include "storage/session_header.h"
@@ -17,21 +17,28 @@ constexpr int kLongestValueBytes = 64 << 20;  // a --text prompt is the longest 
 
 [[noreturn]] void refuse(Refusal why, const std::string& path, const std::string& reason) {
   switch (why) {
-    case Refusal::not_a_session: throw SessionRefused(why, fmt::format("{} is not an ExpertScope session: {}", path, reason));
-    case Refusal::newer: throw SessionRefused(why, fmt::format("{} is from a newer version: {}", path, reason));
-    case Refusal::too_old: throw SessionRefused(why, fmt::format("{} is too old: {}", path, reason));
-    case Refusal::damaged: throw SessionRefused(why, fmt::format("{} is damaged: {}", path, reason));
-    case Refusal::cannot_open: break;
+    case Refusal::not_a_session:
+      throw SessionRefused(why, fmt::format("{} is not an ExpertScope session: {}", path, reason));
+    case Refusal::newer:
+      throw SessionRefused(why, fmt::format("{} is from a newer version: {}", path, reason));
+    case Refusal::too_old:
+      throw SessionRefused(why, fmt::format("{} is too old: {}", path, reason));
+    case Refusal::damaged:
+      throw SessionRefused(why, fmt::format("{} is damaged: {}", path, reason));
+    case Refusal::cannot_open:
+      break;
   }
   throw SessionRefused(Refusal::cannot_open, fmt::format("cannot open {}: {}", path, reason));
 }
 
 void check_version(const std::string& path, std::uint32_t version) {
   if (version > kSchemaVersion) {
-    refuse(Refusal::newer, path, fmt::format("it has schema {}, this program reads schema {}; update ExpertScope", version, kSchemaVersion));
+    refuse(Refusal::newer, path,
+           fmt::format("it has schema {}, this program reads schema {}; update ExpertScope", version, kSchemaVersion));
   }
   if (version < kSchemaVersion) {
-    refuse(Refusal::too_old, path, fmt::format("it has schema {}, this program reads schema {}", version, kSchemaVersion));
+    refuse(Refusal::too_old, path,
+           fmt::format("it has schema {}, this program reads schema {}", version, kSchemaVersion));
   }
 }
 
@@ -40,10 +47,14 @@ void check_header(const std::string& path) {
   using Kind = SessionHeader::Kind;
   switch (header.kind) {
     case Kind::absent:
-    case Kind::unreadable: refuse(Refusal::cannot_open, path, header.error);
-    case Kind::empty: refuse(Refusal::not_a_session, path, "it is empty");
-    case Kind::other: refuse(Refusal::not_a_session, path, "it does not begin like one");
-    case Kind::session: check_version(path, header.version);
+    case Kind::unreadable:
+      refuse(Refusal::cannot_open, path, header.error);
+    case Kind::empty:
+      refuse(Refusal::not_a_session, path, "it is empty");
+    case Kind::other:
+      refuse(Refusal::not_a_session, path, "it does not begin like one");
+    case Kind::session:
+      check_version(path, header.version);
   }
 }
 
@@ -85,12 +96,14 @@ void check_schema(const std::string& path, sqlite::Database& db) {
   for (const auto& [name, entry] : expected_schema()) {
     const auto place = found.find(name);
     if (place == found.end()) refuse(Refusal::damaged, path, fmt::format("its {} '{}' is missing", entry.first, name));
-    if (place->second != entry) refuse(Refusal::damaged, path, fmt::format("its {} '{}' has been altered", entry.first, name));
+    if (place->second != entry)
+      refuse(Refusal::damaged, path, fmt::format("its {} '{}' has been altered", entry.first, name));
   }
   for (const auto& [name, entry] : found) {
     const bool harmless = expected_schema().contains(name) || entry.first == "index" || name.starts_with("sqlite_");
     if (!harmless) {
-      refuse(Refusal::damaged, path, fmt::format("it has a {} '{}' that sessions do not have", entry.first, name.substr(0, 80)));
+      refuse(Refusal::damaged, path,
+             fmt::format("it has a {} '{}' that sessions do not have", entry.first, name.substr(0, 80)));
     }
   }
 }
@@ -98,8 +111,8 @@ void check_schema(const std::string& path, sqlite::Database& db) {
 }  // namespace
 
 SessionRefused refusal_of(const std::string& path, const sqlite::Error& error) {
-  const bool damaged = error.code() == SQLITE_CORRUPT || error.code() == SQLITE_NOTADB || error.code() == SQLITE_ERROR ||
-                       error.code() == SQLITE_SCHEMA || error.code() == SQLITE_TOOBIG;
+  const bool damaged = error.code() == SQLITE_CORRUPT || error.code() == SQLITE_NOTADB ||
+                       error.code() == SQLITE_ERROR || error.code() == SQLITE_SCHEMA || error.code() == SQLITE_TOOBIG;
   try {
     refuse(damaged ? Refusal::damaged : Refusal::cannot_open, path, error.what());
   } catch (const SessionRefused& refusal) {

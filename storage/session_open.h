@@ -9,8 +9,8 @@
 namespace expertscope {
 
 enum class Check : std::uint8_t {
-  whole,    // every page and value type, at 0.6 GB/s
-  identity, // header and schema alone
+  whole,     // every page and value type, at 0.6 GB/s
+  identity,  // header and schema alone
 };
 
 // Read-only, with everything in the file's schema untrusted. SessionRefused.

@@ -20,8 +20,10 @@ void bind(sqlite::Statement& statement, int index, const T& value) {
   if constexpr (std::is_same_v<T, Blob>) {
     statement.bind_blob(index, value.bytes);
   } else if constexpr (std::is_same_v<T, MaybeNone>) {
-    if (value.value == kNone16) statement.bind_null(index);
-    else statement.bind(index, std::int64_t{value.value});
+    if (value.value == kNone16)
+      statement.bind_null(index);
+    else
+      statement.bind(index, std::int64_t{value.value});
   } else if constexpr (std::is_floating_point_v<T>) {
     statement.bind(index, static_cast<double>(value));
   } else if constexpr (std::is_integral_v<T> || std::is_enum_v<T>) {
@@ -49,28 +51,39 @@ std::string insert_sql(const char* table, const char* columns, int count) {
 SessionTables::SessionTables(sqlite::Database& db)
     : fact_(db, "INSERT OR REPLACE INTO session (key, value) VALUES (?,?)"),
       wall_(db, "INSERT OR REPLACE INTO wall (key, value) VALUES (?,?)"),
-      headline_(db, "INSERT OR REPLACE INTO headline (id, prefill_tokens, prefill_ns, decode_tokens, decode_ns, decode_demands, "
-                    "decode_hits) VALUES (1,?,?,?,?,?,?)"),
-      step_(db, insert_sql("step",
-                           "step, phase, prompt, epoch, start_ns, end_ns, first_position, first_generated, tokens, sampled, logits",
-                           11)),
-      work_(db, insert_sql("work", "start_ns, end_ns, step, kind, lane, device, layer, expert, tokens, precision, bytes, flops", 12)),
-      copy_(db, insert_sql("copy",
-                           "copy, issued_ns, start_ns, end_ns, step, reason, lane, device, layer, expert, slot, precision, "
-                           "bytes, last",
-                           14)),
-      demand_(db, insert_sql("demand",
-                             "step, layer, expert, asked_ns, ready_ns, picks, rank, weight, state, outcome, precision, device, "
-                             "prefetched",
-                             13)),
+      headline_(
+          db,
+          "INSERT OR REPLACE INTO headline (id, prefill_tokens, prefill_ns, decode_tokens, decode_ns, decode_demands, "
+          "decode_hits) VALUES (1,?,?,?,?,?,?)"),
+      step_(
+          db,
+          insert_sql(
+              "step",
+              "step, phase, prompt, epoch, start_ns, end_ns, first_position, first_generated, tokens, sampled, logits",
+              11)),
+      work_(db, insert_sql("work",
+                           "start_ns, end_ns, step, kind, lane, device, layer, expert, tokens, precision, bytes, flops",
+                           12)),
+      copy_(db,
+            insert_sql("copy",
+                       "copy, issued_ns, start_ns, end_ns, step, reason, lane, device, layer, expert, slot, precision, "
+                       "bytes, last",
+                       14)),
+      demand_(
+          db,
+          insert_sql("demand",
+                     "step, layer, expert, asked_ns, ready_ns, picks, rank, weight, state, outcome, precision, device, "
+                     "prefetched",
+                     13)),
       residency_(db, insert_sql("residency", "at_ns, step, layer, expert, slot, device, change, reason, used", 9)),
       token_(db, insert_sql("token", "at_ns, step, prompt, position, token_id, generated", 6)),
       piece_(db, "INSERT OR REPLACE INTO piece (token_id, bytes) VALUES (?,?)"),
       route_(db, insert_sql("route", "step, layer, token, picks, gates, gate_entries, data", 7)),
-      epoch_(db, insert_sql("epoch",
-                            "epoch, step, at_token, at_ns, source, change, policy_spec, cache_ratio, cache_bytes, slots, "
-                            "cache_reset",
-                            11)),
+      epoch_(db,
+             insert_sql("epoch",
+                        "epoch, step, at_token, at_ns, source, change, policy_spec, cache_ratio, cache_bytes, slots, "
+                        "cache_reset",
+                        11)),
       prompt_(db, insert_sql("prompt", "prompt, first_step, at_ns, workload, text", 5)),
       mark_(db, insert_sql("mark", "at_ns, at_token, text", 3)),
       health_(db, insert_sql("health", "code, severity, count, text", 4)),
@@ -98,15 +111,15 @@ void SessionTables::insert_start(const Batch& batch) {
 
 void SessionTables::insert_steps(const Batch& batch) {
   for (const StepRecord& s : batch.steps) {
-    insert_row(step_, s.step, s.phase, s.prompt, s.epoch, s.start_ns, s.end_ns, s.first_position, s.first_generated, s.tokens,
-               s.sampled, s.logits);
+    insert_row(step_, s.step, s.phase, s.prompt, s.epoch, s.start_ns, s.end_ns, s.first_position, s.first_generated,
+               s.tokens, s.sampled, s.logits);
   }
 }
 
 void SessionTables::insert_lanes(const Batch& batch) {
   for (const WorkRecord& w : batch.works) {
-    insert_row(work_, w.start_ns, w.end_ns, w.step, w.kind, w.lane, w.device, MaybeNone{w.layer}, MaybeNone{w.expert}, w.tokens,
-               w.precision, w.bytes, w.flops);
+    insert_row(work_, w.start_ns, w.end_ns, w.step, w.kind, w.lane, w.device, MaybeNone{w.layer}, MaybeNone{w.expert},
+               w.tokens, w.precision, w.bytes, w.flops);
   }
   for (const CopyRecord& c : batch.copies) {
     insert_row(copy_, c.copy, c.issued_ns, c.start_ns, c.end_ns, c.step, c.reason, c.lane, c.device, MaybeNone{c.layer},
@@ -116,8 +129,8 @@ void SessionTables::insert_lanes(const Batch& batch) {
 
 void SessionTables::insert_experts(const Batch& batch) {
   for (const DemandRecord& d : batch.demands) {
-    insert_row(demand_, d.step, d.layer, d.expert, d.asked_ns, d.ready_ns, d.picks, d.rank, d.weight, d.state, d.outcome,
-               d.precision, d.device, d.prefetched);
+    insert_row(demand_, d.step, d.layer, d.expert, d.asked_ns, d.ready_ns, d.picks, d.rank, d.weight, d.state,
+               d.outcome, d.precision, d.device, d.prefetched);
   }
   for (const ResidencyRecord& r : batch.residency) {
     insert_row(residency_, r.at_ns, r.step, r.layer, r.expert, r.slot, r.device, r.change, r.reason, r.used);
@@ -136,8 +149,8 @@ void SessionTables::insert_texts(const Batch& batch) {
 
 void SessionTables::insert_rare(const Batch& batch) {
   for (const EpochRecord& e : batch.epochs) {
-    insert_row(epoch_, e.epoch, e.step, e.at_token, e.at_ns, e.source, e.change, e.policy_spec, e.cache_ratio, e.cache_bytes,
-               e.slots, e.cache_reset);
+    insert_row(epoch_, e.epoch, e.step, e.at_token, e.at_ns, e.source, e.change, e.policy_spec, e.cache_ratio,
+               e.cache_bytes, e.slots, e.cache_reset);
   }
   for (const MarkRecord& m : batch.marks) insert_row(mark_, m.at_ns, m.at_token, m.text);
   for (const HealthNote& h : batch.health) insert_row(health_, h.code, h.severity, h.count, h.text);

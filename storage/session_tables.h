@@ -32,8 +32,8 @@ class SessionTables {
     Demands decode;
   };
 
-  sqlite::Statement fact_, wall_, headline_, step_, work_, copy_, demand_, residency_, token_, piece_, route_, epoch_, prompt_,
-      mark_, health_, logit_, quality_;
+  sqlite::Statement fact_, wall_, headline_, step_, work_, copy_, demand_, residency_, token_, piece_, route_, epoch_,
+      prompt_, mark_, health_, logit_, quality_;
   Headline totals_;
   std::map<std::uint32_t, Demands> open_demands_;  // of steps whose record has not come yet
   std::string route_bytes_;

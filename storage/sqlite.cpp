@@ -10,7 +10,9 @@ Database::Database(const std::string& path, int flags) {
   throw Error(code & 0xff, message);
 }
 
-void Database::fail(int code) const { throw Error(code & 0xff, sqlite3_errmsg(handle_)); }
+void Database::fail(int code) const {
+  throw Error(code & 0xff, sqlite3_errmsg(handle_));
+}
 
 void Database::exec(const char* sql) {
   const int code = sqlite3_exec(handle_, sql, nullptr, nullptr, nullptr);
@@ -28,8 +30,8 @@ std::int64_t Database::integer(const std::string& sql) {
 }
 
 Statement::Statement(Database& database, std::string_view sql) : database_(&database) {
-  check(sqlite3_prepare_v3(database.handle(), sql.data(), static_cast<int>(sql.size()), SQLITE_PREPARE_PERSISTENT, &handle_,
-                           nullptr));
+  check(sqlite3_prepare_v3(database.handle(), sql.data(), static_cast<int>(sql.size()), SQLITE_PREPARE_PERSISTENT,
+                           &handle_, nullptr));
 }
 
 Statement& Statement::check(int code) {
@@ -39,7 +41,8 @@ Statement& Statement::check(int code) {
 
 // An empty view may point nowhere, which SQLite would take for NULL.
 Statement& Statement::bind(int index, std::string_view text) {
-  return check(sqlite3_bind_text64(handle_, index, text.empty() ? "" : text.data(), text.size(), SQLITE_TRANSIENT, SQLITE_UTF8));
+  return check(
+      sqlite3_bind_text64(handle_, index, text.empty() ? "" : text.data(), text.size(), SQLITE_TRANSIENT, SQLITE_UTF8));
 }
 
 Statement& Statement::bind_blob(int index, std::string_view bytes) {

@@ -1,14 +1,14 @@
 // SQLite's C interface with owners and errors. Internal to storage/.
 #pragma once
 
-#include <sqlite3.h>
-
 #include <cstdint>
 #include <span>
 #include <stdexcept>
 #include <string>
 #include <string_view>
 #include <utility>
+
+#include <sqlite3.h>
 
 namespace expertscope::sqlite {
 
@@ -35,7 +35,7 @@ class Database {
   sqlite3* handle() const { return handle_; }
   void exec(const char* sql);
   void exec(const std::string& sql) { exec(sql.c_str()); }
-  std::string text(const std::string& sql);     // first column of the first row, "" without a row
+  std::string text(const std::string& sql);      // first column of the first row, "" without a row
   std::int64_t integer(const std::string& sql);  // likewise, 0
   [[noreturn]] void fail(int code) const;
 
@@ -48,8 +48,7 @@ class Statement {
   Statement() = default;
   Statement(Database&, std::string_view sql);
   ~Statement() { sqlite3_finalize(handle_); }
-  Statement(Statement&& other) noexcept
-      : database_(other.database_), handle_(std::exchange(other.handle_, nullptr)) {}
+  Statement(Statement&& other) noexcept : database_(other.database_), handle_(std::exchange(other.handle_, nullptr)) {}
   Statement& operator=(Statement&& other) noexcept {
     std::swap(database_, other.database_);
     std::swap(handle_, other.handle_);
@@ -64,7 +63,7 @@ class Statement {
 
   bool step();  // true: a row is there
   void reset() { sqlite3_reset(handle_); }
-  void run();   // a statement without rows, ready to be bound again
+  void run();  // a statement without rows, ready to be bound again
 
   std::int64_t integer(int column) const { return sqlite3_column_int64(handle_, column); }
   double real(int column) const { return sqlite3_column_double(handle_, column); }

@@ -1,13 +1,13 @@
 #include "storage/writer.h"
 
-#include <fmt/format.h>
-
 #include <atomic>
 #include <chrono>
 #include <cstdio>
 #include <filesystem>
 #include <mutex>
 #include <thread>
+
+#include <fmt/format.h>
 
 #include "engine/error.h"
 #include "storage/checkpointer.h"
@@ -91,7 +91,7 @@ struct SessionWriter::State {
 
 void SessionWriter::State::fail(const std::string& what) {
   const std::lock_guard lock(mutex);
-  if (!error) error = fmt::format("stopped storing {}: {}; what was stored before stays readable", path, what);
+  if (!error) error = fmt::format("stopped storing {}: {}", path, what);
 }
 
 void SessionWriter::State::run() {
@@ -120,8 +120,8 @@ void SessionWriter::State::store(const std::vector<BatchPtr>& batches, SessionTa
   }
 }
 
-// One file, readable from a medium that cannot be written to. Where a reader holds the session open, the log stays until
-// the last reader leaves; where the disk is full, it stays as well, and readers use it.
+// One file, readable from a medium that cannot be written to. Where a reader holds the session open, the log stays
+// until the last reader leaves; where the disk is full, it stays as well, and readers use it.
 void SessionWriter::State::finish() {
   sqlite3_exec(db.handle(), "PRAGMA wal_checkpoint(TRUNCATE)", nullptr, nullptr, nullptr);
   sqlite3_busy_timeout(db.handle(), 0);
@@ -137,8 +137,12 @@ SessionWriter::~SessionWriter() {
   close();
 }
 
-std::shared_ptr<BatchQueue> SessionWriter::queue() const { return state_->queue; }
-const std::string& SessionWriter::path() const { return state_->path; }
+std::shared_ptr<BatchQueue> SessionWriter::queue() const {
+  return state_->queue;
+}
+const std::string& SessionWriter::path() const {
+  return state_->path;
+}
 
 std::optional<std::string> SessionWriter::error() const {
   const std::lock_guard lock(state_->mutex);

@@ -1,4 +1,5 @@
-// Keeps a session as one SQLite file while it runs: own thread, WAL, one transaction about every 50 ms, one file at close.
+// Keeps a session as one SQLite file while it runs: own thread, WAL, one transaction about every 50 ms, one file at
+// close.
 #pragma once
 
 #include <functional>
@@ -17,14 +18,15 @@ struct WriterOptions {
 
 class SessionWriter {
  public:
-  // Creates the file and starts the thread. InputError when the folder cannot be written, or when a file is there that is
-  // neither empty nor a session (a session is overwritten).
+  // Creates the file and starts the thread. InputError when the folder cannot be written, or when a file is there that
+  // is neither empty nor a session (a session is overwritten).
   explicit SessionWriter(std::string path, WriterOptions = {});
   ~SessionWriter();
   SessionWriter(const SessionWriter&) = delete;
   SessionWriter& operator=(const SessionWriter&) = delete;
 
-  // To subscribe to a collector. Bounded: a disk that is too slow holds up an emulated run instead of losing its records.
+  // To subscribe to a collector. Bounded: a disk that is too slow holds up an emulated run instead of losing its
+  // records.
   std::shared_ptr<BatchQueue> queue() const;
 
   // Any thread. Set once writing has failed (full disk, input/output error): nothing more is stored, what was committed

@@ -1,10 +1,10 @@
-// What recording costs the engine: nanoseconds an event takes on the engine's thread while the collector empties the rings,
-// and how fast the session writer and the lane index are.
-#include <benchmark/benchmark.h>
-
+// What recording costs the engine: nanoseconds an event takes on the engine's thread while the collector empties the
+// rings, and how fast the session writer and the lane index are.
 #include <cstdio>
 #include <filesystem>
 #include <memory>
+
+#include <benchmark/benchmark.h>
 
 #include "profiler/lane_index.h"
 #include "profiler/recorder.h"
@@ -64,7 +64,9 @@ void record_routes(benchmark::State& state) {
 }
 BENCHMARK(record_routes)->UseRealTime()->Iterations(1'000'000);
 
-std::string session_path() { return (std::filesystem::temp_directory_path() / "expertscope-bench.session").string(); }
+std::string session_path() {
+  return (std::filesystem::temp_directory_path() / "expertscope-bench.session").string();
+}
 
 void write_rows(benchmark::State& state) {
   auto batch = std::make_shared<Batch>();

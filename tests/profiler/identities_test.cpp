@@ -21,7 +21,9 @@ using testing::Contains;
 using testing::ElementsAre;
 using testing::IsEmpty;
 
-TEST(Identities, HoldForAProperRun) { EXPECT_THAT(violated(test::sample_batch(50)), IsEmpty()); }
+TEST(Identities, HoldForAProperRun) {
+  EXPECT_THAT(violated(test::sample_batch(50)), IsEmpty());
+}
 
 TEST(Identities, HoldForARunThatWasKilledInTheMiddleOfAStep) {
   Batch batch = test::sample_batch();

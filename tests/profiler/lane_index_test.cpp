@@ -1,11 +1,11 @@
 #include "profiler/lane_index.h"
 
-#include <gtest/gtest.h>
-
 #include <algorithm>
 #include <array>
 #include <chrono>
 #include <random>
+
+#include <gtest/gtest.h>
 
 namespace expertscope {
 namespace {
@@ -39,7 +39,8 @@ std::vector<LaneSummary> naive(const std::vector<LaneItem>& items, TimeNs begin,
       const bool reaches_in = i.start_ns < left && i.end_ns > left;
       if (!starts_here && !reaches_in) continue;
       ++result[b].count;
-      busy[static_cast<std::size_t>(i.is_copy ? kWorkKinds + i.kind : i.kind)] += std::min(i.end_ns, right) - std::max(i.start_ns, left);
+      busy[static_cast<std::size_t>(i.is_copy ? kWorkKinds + i.kind : i.kind)] +=
+          std::min(i.end_ns, right) - std::max(i.start_ns, left);
     }
     const auto most = std::max_element(busy.begin(), busy.end());
     for (const TimeNs ns : busy) result[b].busy_ns += ns;
@@ -51,7 +52,8 @@ std::vector<LaneSummary> naive(const std::vector<LaneItem>& items, TimeNs begin,
   return result;
 }
 
-void expect_like_naive(const LaneIndex& index, const std::vector<LaneItem>& items, TimeNs begin, TimeNs end, std::size_t n) {
+void expect_like_naive(const LaneIndex& index, const std::vector<LaneItem>& items, TimeNs begin, TimeNs end,
+                       std::size_t n) {
   std::vector<LaneSummary> found(n);
   index.summarise(begin, end, found);
   const auto wanted = naive(items, begin, end, n);
@@ -117,7 +119,8 @@ TEST(LaneIndex, SummarisesTenMillionItemsInAFewMilliseconds) {
   for (int round = 0; round < 5; ++round) {
     const auto start = std::chrono::steady_clock::now();
     index.summarise(0, 1'000'000'000, buckets);
-    best_ms = std::min(best_ms, std::chrono::duration<double, std::milli>(std::chrono::steady_clock::now() - start).count());
+    best_ms =
+        std::min(best_ms, std::chrono::duration<double, std::milli>(std::chrono::steady_clock::now() - start).count());
   }
   RecordProperty("summarise_ms", std::to_string(best_ms));
   std::printf("2,000 buckets over 10 M items: %.2f ms\n", best_ms);

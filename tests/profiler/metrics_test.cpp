@@ -50,7 +50,8 @@ class TraceBuilder {
     batch.copies.push_back(c);
     return *this;
   }
-  TraceBuilder& demand(TimeNs asked, TimeNs ready, std::uint16_t expert, DemandState state, Outcome outcome, bool prefetched = false) {
+  TraceBuilder& demand(TimeNs asked, TimeNs ready, std::uint16_t expert, DemandState state, Outcome outcome,
+                       bool prefetched = false) {
     DemandRecord d;
     d.asked_ns = asked;
     d.ready_ns = ready;
@@ -79,8 +80,8 @@ TEST(Attribution, GivesEveryNanosecondToTheFirstThingThatHolds) {
   TraceBuilder b;
   b.step(0, 100);
   b.work(0, 10, WorkKind::attention);
-  b.work(5, 20, WorkKind::expert, Lane::cpu);      // 10..20 under no kernel
-  b.work(15, 30, WorkKind::wait_demand);           // 20..30 beyond the CPU's work
+  b.work(5, 20, WorkKind::expert, Lane::cpu);  // 10..20 under no kernel
+  b.work(15, 30, WorkKind::wait_demand);       // 20..30 beyond the CPU's work
   b.work(30, 40, WorkKind::wait_prefetch);
   b.work(40, 45, WorkKind::wait_placement);
   b.work(45, 50, WorkKind::wait_activation);
@@ -157,12 +158,13 @@ TEST(Transfers, CountAnOvertakenCopyOnceAndOtherTrafficApart) {
 TEST(Transfers, CountAPrefetchAsWastedWhenItWasLostOrLeftUnused) {
   TraceBuilder b;
   b.step(0, 1000);
-  b.copy(0, 10, CopyReason::prefetch, 1, 1);   // used
-  b.copy(10, 20, CopyReason::prefetch, 2, 2);  // evicted before anybody came
-  b.copy(20, 30, CopyReason::prefetch, 4, 3);  // there at the end, unused
-  b.copy(30, 90, CopyReason::prefetch, 8, 4);  // waited for
-  b.copy(90, 99, CopyReason::prefetch, 16, 1); // fetched again after its eviction, unused this time
-  b.residency(20, 2, ResidencyChange::loaded, CopyReason::prefetch).residency(50, 2, ResidencyChange::evicted, CopyReason::prefetch);
+  b.copy(0, 10, CopyReason::prefetch, 1, 1);    // used
+  b.copy(10, 20, CopyReason::prefetch, 2, 2);   // evicted before anybody came
+  b.copy(20, 30, CopyReason::prefetch, 4, 3);   // there at the end, unused
+  b.copy(30, 90, CopyReason::prefetch, 8, 4);   // waited for
+  b.copy(90, 99, CopyReason::prefetch, 16, 1);  // fetched again after its eviction, unused this time
+  b.residency(20, 2, ResidencyChange::loaded, CopyReason::prefetch)
+      .residency(50, 2, ResidencyChange::evicted, CopyReason::prefetch);
   b.residency(85, 1, ResidencyChange::evicted, CopyReason::prefetch);
   b.demand(15, 16, 1, DemandState::hit, Outcome::gpu, true);
   b.demand(60, 95, 4, DemandState::late, Outcome::gpu, true);
@@ -251,7 +253,8 @@ TEST(ExpertTotals, SayWhatHappenedToEachExpertAndWhetherItIsResident) {
 TEST(Ranges, OfEpochsCoverTheSessionOnce) {
   const Trace trace = test::sample_trace();
   std::uint64_t tokens = 0;
-  for (std::size_t i = 0; i < trace.epochs.size(); ++i) tokens += decode_numbers(trace, range_of_epoch(trace, i)).tokens;
+  for (std::size_t i = 0; i < trace.epochs.size(); ++i)
+    tokens += decode_numbers(trace, range_of_epoch(trace, i)).tokens;
   EXPECT_EQ(tokens, decode_numbers(trace).tokens);
 }
 

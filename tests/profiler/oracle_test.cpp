@@ -6,7 +6,8 @@ namespace expertscope {
 namespace {
 
 // The reference's request sets; misses of MIN with bypass at 2, 3 and 4 slots are 10, 9 and 8 of 20.
-const std::vector<std::vector<std::uint32_t>> kRequests = {{0, 1}, {0, 2}, {3, 4}, {0, 1}, {0, 5}, {1, 2}, {0, 3}, {0, 1}, {4, 5}, {0, 1}};
+const std::vector<std::vector<std::uint32_t>> kRequests = {{0, 1}, {0, 2}, {3, 4}, {0, 1}, {0, 5},
+                                                           {1, 2}, {0, 3}, {0, 1}, {4, 5}, {0, 1}};
 
 TEST(Oracle, MissesOfTheReferenceRequestSets) {
   EXPECT_EQ(20 - oracle_hits(kRequests, 2, {}), 10);

@@ -1,26 +1,26 @@
 // Equality of everything a trace holds, field by field, with a message that says which record differs.
 #pragma once
 
-#include <gtest/gtest.h>
-
 #include <tuple>
 #include <vector>
+
+#include <gtest/gtest.h>
 
 #include "profiler/trace.h"
 
 namespace expertscope::test {
 
 inline auto fields(const StepRecord& s) {
-  return std::tuple(s.start_ns, s.end_ns, s.step, s.prompt, s.epoch, s.first_position, s.first_generated, s.tokens, s.sampled,
-                    s.logits, s.phase);
+  return std::tuple(s.start_ns, s.end_ns, s.step, s.prompt, s.epoch, s.first_position, s.first_generated, s.tokens,
+                    s.sampled, s.logits, s.phase);
 }
 inline auto fields(const WorkRecord& w) {
-  return std::tuple(w.start_ns, w.end_ns, w.bytes, w.flops, w.step, w.layer, w.expert, w.tokens, w.kind, w.lane, w.device,
-                    w.precision);
+  return std::tuple(w.start_ns, w.end_ns, w.bytes, w.flops, w.step, w.layer, w.expert, w.tokens, w.kind, w.lane,
+                    w.device, w.precision);
 }
 inline auto fields(const CopyRecord& c) {
-  return std::tuple(c.issued_ns, c.start_ns, c.end_ns, c.bytes, c.step, c.copy, c.layer, c.expert, c.slot, c.reason, c.lane,
-                    c.device, c.precision, c.last);
+  return std::tuple(c.issued_ns, c.start_ns, c.end_ns, c.bytes, c.step, c.copy, c.layer, c.expert, c.slot, c.reason,
+                    c.lane, c.device, c.precision, c.last);
 }
 inline auto fields(const DemandRecord& d) {
   return std::tuple(d.asked_ns, d.ready_ns, d.step, d.layer, d.expert, d.picks, d.rank, d.weight, d.state, d.outcome,
@@ -29,15 +29,25 @@ inline auto fields(const DemandRecord& d) {
 inline auto fields(const ResidencyRecord& r) {
   return std::tuple(r.at_ns, r.step, r.layer, r.expert, r.slot, r.change, r.reason, r.used, r.device);
 }
-inline auto fields(const TokenRecord& t) { return std::tuple(t.at_ns, t.step, t.prompt, t.index, t.id, t.generated); }
-inline auto fields(const EpochRecord& e) {
-  return std::tuple(e.epoch, e.step, e.at_token, e.at_ns, e.source, e.change, e.policy_spec, e.cache_ratio, e.cache_bytes,
-                    e.slots, e.cache_reset);
+inline auto fields(const TokenRecord& t) {
+  return std::tuple(t.at_ns, t.step, t.prompt, t.index, t.id, t.generated);
 }
-inline auto fields(const PromptRecord& p) { return std::tuple(p.prompt, p.first_step, p.at_ns, p.workload, p.text); }
-inline auto fields(const MarkRecord& m) { return std::tuple(m.at_ns, m.at_token, m.text); }
-inline auto fields(const LogitsRecord& l) { return std::tuple(l.prompt, l.best); }
-inline auto fields(const QualityRecord& q) { return std::tuple(q.prompt, q.nll_sum, q.tokens); }
+inline auto fields(const EpochRecord& e) {
+  return std::tuple(e.epoch, e.step, e.at_token, e.at_ns, e.source, e.change, e.policy_spec, e.cache_ratio,
+                    e.cache_bytes, e.slots, e.cache_reset);
+}
+inline auto fields(const PromptRecord& p) {
+  return std::tuple(p.prompt, p.first_step, p.at_ns, p.workload, p.text);
+}
+inline auto fields(const MarkRecord& m) {
+  return std::tuple(m.at_ns, m.at_token, m.text);
+}
+inline auto fields(const LogitsRecord& l) {
+  return std::tuple(l.prompt, l.best);
+}
+inline auto fields(const QualityRecord& q) {
+  return std::tuple(q.prompt, q.nll_sum, q.tokens);
+}
 inline auto fields(const RouteRecord& r) {
   return std::tuple(r.step, r.layer, r.token, r.picks, r.gates, r.gate_entries, r.expert, r.weight, r.gate);
 }

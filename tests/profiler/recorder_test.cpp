@@ -1,8 +1,8 @@
 #include "profiler/recorder.h"
 
-#include <gtest/gtest.h>
-
 #include <thread>
+
+#include <gtest/gtest.h>
 
 #include "profiler/health.h"
 #include "tests/profiler/record_equality.h"

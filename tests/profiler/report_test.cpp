@@ -29,10 +29,12 @@ TEST(Report, HasAllItsStableKeys) {
   has("decode", "tokens,seconds,tokens_per_s,label");
   has("decode/token_seconds", "p50,p90,p99");
   for (const char* phase : {"experts/prefill", "experts/decode"}) {
-    has(phase, "picks,demands,hits,late,misses,hit_rate,gpu,fetched,streamed,cpu,cpu_early,skipped,substituted,low_precision");
+    has(phase,
+        "picks,demands,hits,late,misses,hit_rate,gpu,fetched,streamed,cpu,cpu_early,skipped,substituted,low_precision");
   }
   has("transfers",
-      "count,bytes,demand_bytes,prefetch_bytes,promotion_bytes,placement_bytes,wasted_prefetch_bytes,other_h2d_bytes,d2h_bytes,"
+      "count,bytes,demand_bytes,prefetch_bytes,promotion_bytes,placement_bytes,wasted_prefetch_bytes,other_h2d_bytes,"
+      "d2h_bytes,"
       "seconds");
   has("overlap", "gpu_busy_share,copy_hidden_share,cpu_hidden_share");
   has("attribution_seconds_per_token",
@@ -65,11 +67,13 @@ TEST(Report, WritesTheTextOfItsTokens) {
   batch.start = test::SampleRun::info();
   batch.prompts = {{0, 0, 0, "tale", "Once"}};
   batch.pieces = {{1, " upon"}, {2, "\xc3"}, {3, "\xa9"}, {4, "\xff"}};
-  for (const std::int32_t id : {1, 2, 3, 4}) batch.tokens.push_back({0, 0, 0, static_cast<std::uint32_t>(id - 1), id, true});
+  for (const std::int32_t id : {1, 2, 3, 4})
+    batch.tokens.push_back({0, 0, 0, static_cast<std::uint32_t>(id - 1), id, true});
   Trace trace;
   trace.append(batch);
   const auto report = make_report(trace);
-  EXPECT_EQ(report["output"]["text"], " upon\xc3\xa9\xef\xbf\xbd");  // halves of a character join, a stray byte does not
+  EXPECT_EQ(report["output"]["text"],
+            " upon\xc3\xa9\xef\xbf\xbd");  // halves of a character join, a stray byte does not
   EXPECT_EQ(report["output"]["token_ids"], (nlohmann::ordered_json{1, 2, 3, 4}));
   EXPECT_NO_THROW(report.dump());
 }
@@ -95,9 +99,10 @@ TEST(Report, DiffersBetweenEqualRunsOnlyUnderWall) {
 }
 
 TEST(Expectation, IsJudgedOnTheReport) {
-  const nlohmann::ordered_json report = {{"decode", {{"tokens_per_s", 31.5}, {"label", "ESTIMATED"}, {"none", nullptr}}},
-                                         {"epochs", {{{"tokens", 4}}}},
-                                         {"health", {{"static.no_prior", {{"count", 2}}}}}};
+  const nlohmann::ordered_json report = {
+      {"decode", {{"tokens_per_s", 31.5}, {"label", "ESTIMATED"}, {"none", nullptr}}},
+      {"epochs", {{{"tokens", 4}}}},
+      {"health", {{"static.no_prior", {{"count", 2}}}}}};
   const auto holds = [&](const char* text) { return judge(parse_expectation(text), report).holds; };
   EXPECT_TRUE(holds("decode.tokens_per_s >= 31.5"));
   EXPECT_TRUE(holds("decode.tokens_per_s<=31.5"));
@@ -111,15 +116,17 @@ TEST(Expectation, IsJudgedOnTheReport) {
 }
 
 TEST(Expectation, RefusesWhatItDoesNotUnderstand) {
-  for (const char* text : {"", "decode.tokens_per_s", "decode.tokens_per_s >=", ">= 3", "decode.tokens_per_s >= many",
-                           "decode.tokens_per_s => 3", "decode.tokens_per_s = 3", "decode .tokens >= 3", "a >= nan", "a >= 1 2"}) {
+  for (const char* text :
+       {"", "decode.tokens_per_s", "decode.tokens_per_s >=", ">= 3", "decode.tokens_per_s >= many",
+        "decode.tokens_per_s => 3", "decode.tokens_per_s = 3", "decode .tokens >= 3", "a >= nan", "a >= 1 2"}) {
     EXPECT_THROW(parse_expectation(text), InputError) << text;
   }
 }
 
 TEST(Expectation, NamesWhatThereIsInsteadOfAnUnknownPath) {
   const nlohmann::ordered_json report = {{"decode", {{"tokens_per_s", 31.5}, {"label", "ESTIMATED"}}}};
-  for (const char* text : {"decode.speed >= 1", "speed >= 1", "decode.label >= 1", "decode >= 1", "decode.tokens_per_s.x >= 1"}) {
+  for (const char* text :
+       {"decode.speed >= 1", "speed >= 1", "decode.label >= 1", "decode >= 1", "decode.tokens_per_s.x >= 1"}) {
     EXPECT_THROW(judge(parse_expectation(text), report), InputError) << text;
   }
   try {

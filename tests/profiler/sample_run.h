@@ -20,12 +20,24 @@ class BatchObserver : public Observer {
   void on_start(const RunInfo& r) override { batch.start = r; }
   void on_event(const Event& e) override {
     switch (e.kind) {
-      case EventKind::work: batch.works.push_back(e.work); break;
-      case EventKind::copy: batch.copies.push_back(e.copy); break;
-      case EventKind::demand: batch.demands.push_back(e.demand); break;
-      case EventKind::residency: batch.residency.push_back(e.residency); break;
-      case EventKind::step: batch.steps.push_back(e.step); break;
-      case EventKind::token: batch.tokens.push_back(e.token); break;
+      case EventKind::work:
+        batch.works.push_back(e.work);
+        break;
+      case EventKind::copy:
+        batch.copies.push_back(e.copy);
+        break;
+      case EventKind::demand:
+        batch.demands.push_back(e.demand);
+        break;
+      case EventKind::residency:
+        batch.residency.push_back(e.residency);
+        break;
+      case EventKind::step:
+        batch.steps.push_back(e.step);
+        break;
+      case EventKind::token:
+        batch.tokens.push_back(e.token);
+        break;
     }
   }
   void on_route(const RouteRecord& r) override { batch.routes.push_back(r); }
@@ -38,8 +50,8 @@ class BatchObserver : public Observer {
   void on_quality(const QualityRecord& r) override { batch.quality.push_back(r); }
 };
 
-// Two layers of eight experts, top-2, six slots, oldest load evicted first. Prompts of three tokens; every fourth token a
-// prefetch of the next layer's expert 7 is made, which is used only when the router happens to want it.
+// Two layers of eight experts, top-2, six slots, oldest load evicted first. Prompts of three tokens; every fourth token
+// a prefetch of the next layer's expert 7 is made, which is used only when the router happens to want it.
 class SampleRun {
  public:
   static constexpr int kLayers = 2, kExperts = 8, kTopK = 2, kSlots = 6;
@@ -93,7 +105,8 @@ class SampleRun {
 
   void change_policy(const std::string& spec) {
     ++epoch_;
-    out_.on_epoch({epoch_, step_, generated_, now_, "user", "policy -> " + spec, spec, 0.375, kSlots * kExpertBytes, kSlots, false});
+    out_.on_epoch({epoch_, step_, generated_, now_, "user", "policy -> " + spec, spec, 0.375, kSlots * kExpertBytes,
+                   kSlots, false});
   }
 
   TimeNs now() const { return now_; }

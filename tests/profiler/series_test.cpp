@@ -1,8 +1,8 @@
 #include "profiler/series.h"
 
-#include <gtest/gtest.h>
-
 #include <chrono>
+
+#include <gtest/gtest.h>
 
 #include "tests/profiler/sample_run.h"
 
@@ -19,7 +19,8 @@ TEST(StepSummaries, AreTheSameFollowedLiveAsComputedAtTheEnd) {
   std::size_t work = 0, demand = 0, copy = 0;
   for (const StepRecord& step : whole.steps) {
     Batch piece;
-    for (; work < whole.works.size() && whole.works[work].step == step.step; ++work) piece.works.push_back(whole.works[work]);
+    for (; work < whole.works.size() && whole.works[work].step == step.step; ++work)
+      piece.works.push_back(whole.works[work]);
     for (; demand < whole.demands.size() && whole.demands[demand].step == step.step; ++demand) {
       piece.demands.push_back(whole.demands[demand]);
     }
@@ -28,7 +29,8 @@ TEST(StepSummaries, AreTheSameFollowedLiveAsComputedAtTheEnd) {
     live.update(trace);
     // Copies arrive one step late, as those do that are still on their way when a step ends.
     Batch late;
-    for (; copy < whole.copies.size() && whole.copies[copy].step == step.step; ++copy) late.copies.push_back(whole.copies[copy]);
+    for (; copy < whole.copies.size() && whole.copies[copy].step == step.step; ++copy)
+      late.copies.push_back(whole.copies[copy]);
     trace.append(late);
     live.update(trace);
   }
@@ -68,7 +70,8 @@ StepSummary decode_step(TimeNs start, TimeNs end, std::uint32_t hits, std::uint3
 }
 
 TEST(Curves, HaveTheLeastTheMeanAndTheMostOfEachBin) {
-  const std::vector<StepSummary> steps = {decode_step(0, 10, 1, 4), decode_step(10, 40, 4, 4), decode_step(140, 150, 0, 4)};
+  const std::vector<StepSummary> steps = {decode_step(0, 10, 1, 4), decode_step(10, 40, 4, 4),
+                                          decode_step(140, 150, 0, 4)};
   const auto rate = bin_curve(steps, Curve::tokens_per_s, CurveAxis::time_ns, 0, 200, 2);
   ASSERT_EQ(rate.size(), 2u);
   EXPECT_EQ(rate[0].steps, 2u);

@@ -16,8 +16,10 @@ TEST(Trace, IsTheSameHoweverTheRunWasCutIntoBatches) {
   std::size_t work = 0, demand = 0, copy = 0;
   for (const StepRecord& step : whole.steps) {
     Batch piece;
-    for (; work < whole.works.size() && whole.works[work].step == step.step; ++work) piece.works.push_back(whole.works[work]);
-    for (; copy < whole.copies.size() && whole.copies[copy].step == step.step; ++copy) piece.copies.push_back(whole.copies[copy]);
+    for (; work < whole.works.size() && whole.works[work].step == step.step; ++work)
+      piece.works.push_back(whole.works[work]);
+    for (; copy < whole.copies.size() && whole.copies[copy].step == step.step; ++copy)
+      piece.copies.push_back(whole.copies[copy]);
     for (; demand < whole.demands.size() && whole.demands[demand].step == step.step; ++demand) {
       piece.demands.push_back(whole.demands[demand]);
     }

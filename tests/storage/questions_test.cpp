@@ -1,9 +1,10 @@
-// The stable views answer what users ask: tests/storage/questions/ holds each question, its query and the expected rows.
-#include <gtest/gtest.h>
-
+// The stable views answer what users ask: tests/storage/questions/ holds each question, its query and the expected
+// rows.
 #include <algorithm>
 #include <fstream>
 #include <sstream>
+
+#include <gtest/gtest.h>
 
 #include "profiler/metrics.h"
 #include "tests/profiler/sample_run.h"
@@ -22,9 +23,12 @@ Question read_question(const std::filesystem::path& path) {
   std::ifstream file(path);
   int part = 0;
   for (std::string line; std::getline(file, line);) {
-    if (line == "--") ++part;
-    else if (part == 1) question.query += line + "\n";
-    else if (part == 2) question.rows.push_back(line);
+    if (line == "--")
+      ++part;
+    else if (part == 1)
+      question.query += line + "\n";
+    else if (part == 2)
+      question.rows.push_back(line);
   }
   return question;
 }
@@ -59,10 +63,12 @@ TEST(Questions, AreAnsweredAsTheReportAnswersThem) {
   std::vector<std::string> rows;
   for (std::size_t i = 0; i < cells.size(); ++i) {
     if (cells[i].demands == 0) continue;
-    rows.push_back(std::to_string(i / 8) + "|" + std::to_string(i % 8) + "|" + std::to_string(cells[i].activations) + "|" +
-                   std::to_string(cells[i].hits) + "|" + std::to_string(cells[i].misses));
+    rows.push_back(std::to_string(i / 8) + "|" + std::to_string(i % 8) + "|" + std::to_string(cells[i].activations) +
+                   "|" + std::to_string(cells[i].hits) + "|" + std::to_string(cells[i].misses));
   }
-  EXPECT_EQ(test::query(session, "SELECT layer, expert, activations, hits, misses FROM v_expert ORDER BY layer, expert"), rows);
+  EXPECT_EQ(
+      test::query(session, "SELECT layer, expert, activations, hits, misses FROM v_expert ORDER BY layer, expert"),
+      rows);
 }
 
 }  // namespace

@@ -1,9 +1,10 @@
-// Session files are untrusted: what cannot be read is refused with the reason, what makes no sense is left out and counted.
+// Session files are untrusted: what cannot be read is refused with the reason, what makes no sense is left out and
+// counted.
 #include "storage/reader.h"
 
-#include <gtest/gtest.h>
-
 #include <fstream>
+
+#include <gtest/gtest.h>
 
 #include "profiler/health.h"
 #include "profiler/identities.h"
@@ -66,9 +67,13 @@ TEST_F(SessionFile, FromBeforeTheFirstVersionIsRefused) {
   EXPECT_EQ(refusal(), Refusal::too_old);
 }
 
-TEST_F(SessionFile, ThatIsNotThereIsRefused) { EXPECT_EQ(refusal(folder_.file("nothing")), Refusal::cannot_open); }
+TEST_F(SessionFile, ThatIsNotThereIsRefused) {
+  EXPECT_EQ(refusal(folder_.file("nothing")), Refusal::cannot_open);
+}
 
-TEST_F(SessionFile, ThatIsAFolderIsRefused) { EXPECT_EQ(refusal(folder_.path().string()), Refusal::cannot_open); }
+TEST_F(SessionFile, ThatIsAFolderIsRefused) {
+  EXPECT_EQ(refusal(folder_.path().string()), Refusal::cannot_open);
+}
 
 TEST_F(SessionFile, ThatWasCutOffIsRefused) {
   std::filesystem::resize_file(path_, std::filesystem::file_size(path_) / 2);
@@ -137,17 +142,19 @@ TEST_P(SenselessRow, IsLeftOutAndCounted) {
 
 INSTANTIATE_TEST_SUITE_P(
     OfEveryTable, SenselessRow,
-    testing::Values("UPDATE step SET end_ns = start_ns - 1 WHERE step = 7", "UPDATE step SET start_ns = -1 WHERE step = 7",
-                    "UPDATE step SET phase = 2 WHERE step = 7", "UPDATE step SET tokens = 70000 WHERE step = 7",
-                    "UPDATE work SET layer = 2 WHERE id = 10", "UPDATE work SET expert = 8 WHERE id = 10",
-                    "UPDATE work SET kind = 13 WHERE id = 10", "UPDATE work SET lane = -1 WHERE id = 10",
-                    "UPDATE work SET bytes = -1 WHERE id = 10", "UPDATE work SET end_ns = 9223372036854775807 WHERE id = 10",
-                    "UPDATE work SET flops = -9223372036854775807 WHERE id = 10", "UPDATE copy SET end_ns = 0 WHERE id = 9",
-                    "UPDATE copy SET issued_ns = end_ns WHERE id = 9", "UPDATE copy SET expert = NULL WHERE id = 9",
-                    "UPDATE copy SET reason = 6 WHERE id = 9", "UPDATE copy SET last = 2 WHERE id = 9",
-                    "UPDATE demand SET layer = 2 WHERE id = 9", "UPDATE demand SET picks = 0 WHERE id = 9",
-                    "UPDATE demand SET weight = 9e999 WHERE id = 9", "UPDATE demand SET weight = 1e300 WHERE id = 9",
-                    "UPDATE demand SET state = 3 WHERE id = 9", "UPDATE demand SET ready_ns = asked_ns - 1 WHERE id = 9",
+    testing::Values("UPDATE step SET end_ns = start_ns - 1 WHERE step = 7",
+                    "UPDATE step SET start_ns = -1 WHERE step = 7", "UPDATE step SET phase = 2 WHERE step = 7",
+                    "UPDATE step SET tokens = 70000 WHERE step = 7", "UPDATE work SET layer = 2 WHERE id = 10",
+                    "UPDATE work SET expert = 8 WHERE id = 10", "UPDATE work SET kind = 13 WHERE id = 10",
+                    "UPDATE work SET lane = -1 WHERE id = 10", "UPDATE work SET bytes = -1 WHERE id = 10",
+                    "UPDATE work SET end_ns = 9223372036854775807 WHERE id = 10",
+                    "UPDATE work SET flops = -9223372036854775807 WHERE id = 10",
+                    "UPDATE copy SET end_ns = 0 WHERE id = 9", "UPDATE copy SET issued_ns = end_ns WHERE id = 9",
+                    "UPDATE copy SET expert = NULL WHERE id = 9", "UPDATE copy SET reason = 6 WHERE id = 9",
+                    "UPDATE copy SET last = 2 WHERE id = 9", "UPDATE demand SET layer = 2 WHERE id = 9",
+                    "UPDATE demand SET picks = 0 WHERE id = 9", "UPDATE demand SET weight = 9e999 WHERE id = 9",
+                    "UPDATE demand SET weight = 1e300 WHERE id = 9", "UPDATE demand SET state = 3 WHERE id = 9",
+                    "UPDATE demand SET ready_ns = asked_ns - 1 WHERE id = 9",
                     "UPDATE demand SET step = 0 WHERE id = 90", "UPDATE residency SET expert = -1 WHERE id = 3",
                     "UPDATE residency SET slot = 65536 WHERE id = 3", "UPDATE token SET token_id = 1000 WHERE id = 3",
                     "UPDATE token SET token_id = -1 WHERE id = 3", "UPDATE epoch SET cache_ratio = 2 WHERE epoch = 1",

@@ -1,11 +1,11 @@
 // What was recorded is what is read, whole or while it is being written.
-#include <gtest/gtest.h>
-
 #include <atomic>
 #include <chrono>
 #include <fstream>
 #include <map>
 #include <thread>
+
+#include <gtest/gtest.h>
 
 #include "profiler/recorder.h"
 #include "profiler/report.h"
@@ -132,7 +132,8 @@ TEST(Session, IsOneFileOnceItIsClosed) {
   TemporaryFolder folder;
   write_session(folder.file("run.session"), {test::sample_batch()});
   std::vector<std::string> files;
-  for (const auto& entry : std::filesystem::directory_iterator(folder.path())) files.push_back(entry.path().filename().string());
+  for (const auto& entry : std::filesystem::directory_iterator(folder.path()))
+    files.push_back(entry.path().filename().string());
   EXPECT_EQ(files, std::vector<std::string>{"run.session"});
 }
 
@@ -146,7 +147,8 @@ TEST(Session, CanBeReadFromAFolderThatCannotBeWritten) {
 // Every row of every table but `wall`, in order of their keys.
 std::map<std::string, std::vector<std::string>> all_rows(const std::string& path) {
   std::map<std::string, std::vector<std::string>> tables;
-  for (const std::string& table : test::query(path, "SELECT name FROM sqlite_schema WHERE type = 'table' AND name <> 'wall'")) {
+  for (const std::string& table :
+       test::query(path, "SELECT name FROM sqlite_schema WHERE type = 'table' AND name <> 'wall'")) {
     tables[table] = test::query(path, "SELECT *, quote(rowid) FROM " + table + " ORDER BY rowid");
   }
   return tables;
@@ -154,7 +156,8 @@ std::map<std::string, std::vector<std::string>> all_rows(const std::string& path
 
 TEST(Session, HasEqualRowsForEqualRunsHoweverTheyWereCutIntoBatches) {
   TemporaryFolder folder;
-  const auto record = [&](const char* name, std::chrono::milliseconds period, RecorderOptions options, const char* date) {
+  const auto record = [&](const char* name, std::chrono::milliseconds period, RecorderOptions options,
+                          const char* date) {
     Recorder recorder(options);
     Collector collector(recorder, period);
     SessionWriter writer(folder.file(name));
@@ -170,7 +173,8 @@ TEST(Session, HasEqualRowsForEqualRunsHoweverTheyWereCutIntoBatches) {
   ASSERT_EQ(one.size(), two.size());
   EXPECT_GT(one.at("work").size(), 100u);
   for (const auto& [table, rows] : one) EXPECT_EQ(rows, two.at(table)) << table;
-  EXPECT_NE(test::query(folder.file("one"), "SELECT * FROM wall"), test::query(folder.file("two"), "SELECT * FROM wall"));
+  EXPECT_NE(test::query(folder.file("one"), "SELECT * FROM wall"),
+            test::query(folder.file("two"), "SELECT * FROM wall"));
 }
 
 }  // namespace

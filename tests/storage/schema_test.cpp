@@ -1,8 +1,8 @@
 #include "storage/schema.h"
 
-#include <gtest/gtest.h>
-
 #include <sstream>
+
+#include <gtest/gtest.h>
 
 #include "engine/observer.h"
 #include "profiler/health.h"
@@ -47,9 +47,11 @@ TEST(Schema, KeepsTypesInEveryTable) {
   test::TemporaryFolder folder;
   const std::string path = folder.file("run.session");
   test::write_session(path, {});
-  EXPECT_EQ(test::query(path, "SELECT name FROM pragma_table_list WHERE schema = 'main' AND type = 'table' AND strict = 0 AND "
-                              "name NOT LIKE 'sqlite_%'"),
-            std::vector<std::string>());
+  EXPECT_EQ(
+      test::query(path,
+                  "SELECT name FROM pragma_table_list WHERE schema = 'main' AND type = 'table' AND strict = 0 AND "
+                  "name NOT LIKE 'sqlite_%'"),
+      std::vector<std::string>());
   EXPECT_EQ(test::query(path, "PRAGMA application_id"), std::vector<std::string>{std::to_string(kApplicationId)});
   EXPECT_EQ(test::query(path, "PRAGMA user_version"), std::vector<std::string>{std::to_string(kSchemaVersion)});
 }

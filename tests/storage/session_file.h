@@ -1,13 +1,13 @@
 // Session files in a folder of their own that goes away with the test.
 #pragma once
 
-#include <gtest/gtest.h>
-#include <stdlib.h>
-
 #include <filesystem>
 #include <memory>
 #include <string>
 #include <vector>
+
+#include <gtest/gtest.h>
+#include <stdlib.h>
 
 #include "profiler/batch.h"
 #include "storage/sqlite.h"

@@ -1,9 +1,9 @@
 #include "storage/session_list.h"
 
+#include <fstream>
+
 #include <gtest/gtest.h>
 #include <stdlib.h>
-
-#include <fstream>
 
 #include "engine/error.h"
 #include "profiler/metrics.h"
@@ -64,7 +64,9 @@ TEST(SessionList, ShowsWhyASessionCannotBeOpened) {
   EXPECT_NE(list[0].refusal.find("newer"), std::string::npos) << list[0].refusal;
 }
 
-TEST(SessionList, IsEmptyForAFolderThatIsNotThere) { EXPECT_TRUE(list_sessions("/no/such/folder").empty()); }
+TEST(SessionList, IsEmptyForAFolderThatIsNotThere) {
+  EXPECT_TRUE(list_sessions("/no/such/folder").empty());
+}
 
 TEST(SessionList, RenamesWithoutOverwriting) {
   TemporaryFolder folder;

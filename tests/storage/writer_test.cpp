@@ -1,13 +1,13 @@
 #include "storage/writer.h"
 
-#include <gtest/gtest.h>
-#include <sys/wait.h>
-#include <unistd.h>
-
 #include <chrono>
 #include <csignal>
 #include <fstream>
 #include <thread>
+
+#include <gtest/gtest.h>
+#include <sys/wait.h>
+#include <unistd.h>
 
 #include "engine/error.h"
 #include "profiler/metrics.h"
@@ -118,7 +118,8 @@ TEST(SessionWriter, LosesNoMoreThanTheLastMomentsWhenTheProcessIsKilled) {
   } said{};
   std::vector<Said> all;
   const auto begin = std::chrono::steady_clock::now();
-  while (std::chrono::steady_clock::now() - begin < std::chrono::milliseconds(700) && read(progress[0], &said, sizeof said) == sizeof said) {
+  while (std::chrono::steady_clock::now() - begin < std::chrono::milliseconds(700) &&
+         read(progress[0], &said, sizeof said) == sizeof said) {
     all.push_back(said);
   }
   const auto killed = std::chrono::steady_clock::now();
@@ -164,10 +165,12 @@ TEST(SessionWriter, KeepsItsHeadlineNumbersUpToDate) {
   const DecodeNumbers decode = decode_numbers(trace);
   const ExpertCounts experts = count_experts(trace, Phase::decode);
   const PrefillNumbers prefill = prefill_numbers(trace);
-  const auto row = test::query(path, "SELECT prefill_tokens, prefill_ns, decode_tokens, decode_ns, decode_demands, decode_hits FROM headline");
+  const auto row = test::query(
+      path, "SELECT prefill_tokens, prefill_ns, decode_tokens, decode_ns, decode_demands, decode_hits FROM headline");
   ASSERT_EQ(row.size(), 1u);
-  EXPECT_EQ(row[0], std::to_string(prefill.tokens) + "|" + std::to_string(prefill.prefill_ns) + "|" + std::to_string(decode.tokens) + "|" +
-                        std::to_string(decode.decode_ns) + "|" + std::to_string(experts.demands) + "|" + std::to_string(experts.hits));
+  EXPECT_EQ(row[0], std::to_string(prefill.tokens) + "|" + std::to_string(prefill.prefill_ns) + "|" +
+                        std::to_string(decode.tokens) + "|" + std::to_string(decode.decode_ns) + "|" +
+                        std::to_string(experts.demands) + "|" + std::to_string(experts.hits));
 }
 
 }  // namespace
