@@ -13,7 +13,8 @@ namespace expertscope {
 
 }  // namespace expertscope
 
-#define ES_ASSERT(condition, message)                                                                                  \
-  do {                                                                                                                 \
-    if (!(condition)) [[unlikely]] ::expertscope::assertion_failed(__FILE__, __LINE__, #condition, message);           \
+#define ES_ASSERT(condition, message)                                           \
+  do {                                                                          \
+    if (!(condition)) [[unlikely]]                                              \
+      ::expertscope::assertion_failed(__FILE__, __LINE__, #condition, message); \
   } while (false)

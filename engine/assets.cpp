@@ -12,12 +12,14 @@ namespace fs = std::filesystem;
 fs::path assets_dir() {
   if (const char* given = std::getenv("EXPERTSCOPE_ASSETS")) {
     if (fs::is_directory(given)) return given;
-    throw InputError("EXPERTSCOPE_ASSETS: '" + std::string(given) + "' is not a folder: unset it or give the folder with machines/ and model/");
+    throw InputError("EXPERTSCOPE_ASSETS: '" + std::string(given) +
+                     "' is not a folder: unset it or give the folder with machines/ and model/");
   }
   std::error_code failed;
   const fs::path program = fs::read_symlink("/proc/self/exe", failed).parent_path();
   // Installed, then up from build/<preset>/ and its subfolders.
-  for (fs::path up : {program / "../share/expertscope", program / "assets", program / "../assets", program / "../../assets", program / "../../../assets"}) {
+  for (fs::path up : {program / "../share/expertscope", program / "assets", program / "../assets",
+                      program / "../../assets", program / "../../../assets"}) {
     if (fs::is_directory(up / "machines", failed)) return fs::weakly_canonical(up);
   }
 #ifdef ES_ASSETS_DIR  // of the source tree it was built from

@@ -1,5 +1,5 @@
-// Where the files that ship with the program are: $EXPERTSCOPE_ASSETS, else beside the executable (../share/expertscope, or
-// the source tree's assets/ above a build folder).
+// Where the files that ship with the program are: $EXPERTSCOPE_ASSETS, else beside the executable
+// (../share/expertscope, or the source tree's assets/ above a build folder).
 #pragma once
 
 #include <filesystem>

@@ -13,11 +13,12 @@ enum class CommandKind : std::uint8_t {
   set_cache_ratio,  // value 0..1
   reset_cache,      // empties the cache; starts a new epoch
   submit_prompt,    // text, value = tokens to generate
-  pause, resume,
-  step_token,       // while paused: one token
-  set_speed,        // emulated machine: modelled seconds per wall second; 0 = as fast as it computes
-  mark,             // text
-  stop,             // end the run and close the session
+  pause,
+  resume,
+  step_token,  // while paused: one token
+  set_speed,   // emulated machine: modelled seconds per wall second; 0 = as fast as it computes
+  mark,        // text
+  stop,        // end the run and close the session
 };
 
 struct Command {

@@ -1,4 +1,5 @@
-// The two ways in which the world can fail us. Each carries one message that says what went wrong, where, and what to do.
+// The two ways in which the world can fail us. Each carries one message that says what went wrong, where, and what to
+// do.
 #pragma once
 
 #include <stdexcept>

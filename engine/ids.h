@@ -7,7 +7,8 @@
 
 namespace expertscope {
 
-// Nanoseconds in the session's one clock: modelled time on an emulated machine, CLOCK_MONOTONIC since start on a real one.
+// Nanoseconds in the session's one clock: modelled time on an emulated machine, CLOCK_MONOTONIC since start on a real
+// one.
 using TimeNs = std::int64_t;
 
 inline constexpr std::uint16_t kNone16 = 0xffff;  // "no layer", "no expert", "no slot"
@@ -24,19 +25,31 @@ enum class Phase : std::uint8_t { prefill, decode };
 enum class Lane : std::uint8_t { host, gpu, h2d, d2h, cpu, storage };
 inline constexpr int kLaneKinds = 6;
 
-// What a unit of work or a wait was. The wait_* kinds are exposed waits of the lane they are recorded on: it had work, but
-// the work needed a copy that had not arrived.
+// What a unit of work or a wait was. The wait_* kinds are exposed waits of the lane they are recorded on: it had work,
+// but the work needed a copy that had not arrived.
 enum class WorkKind : std::uint8_t {
-  embed, attention, router, expert, combine, head,                  // on a GPU lane, expert also on the CPU lane
-  routing_sync, policy, sampling,                                   // on the host lane
-  wait_demand, wait_prefetch, wait_placement, wait_activation,      // on a GPU lane
+  embed,
+  attention,
+  router,
+  expert,
+  combine,
+  head,  // on a GPU lane, expert also on the CPU lane
+  routing_sync,
+  policy,
+  sampling,  // on the host lane
+  wait_demand,
+  wait_prefetch,
+  wait_placement,
+  wait_activation,  // on a GPU lane
 };
 inline constexpr int kWorkKinds = 13;
 
 // Why bytes crossed a link. The first four are the reasons of an expert copy; the last two carry no expert weights.
 enum class CopyReason : std::uint8_t { demand, promotion, prefetch, placement, activation, input };
 inline constexpr int kCopyReasons = 6;
-constexpr bool is_expert_copy(CopyReason r) { return r <= CopyReason::placement; }
+constexpr bool is_expert_copy(CopyReason r) {
+  return r <= CopyReason::placement;
+}
 
 enum class DemandState : std::uint8_t { hit, late, miss };
 enum class Outcome : std::uint8_t { gpu, fetched, streamed, cpu, cpu_early, skipped, substituted };

@@ -33,7 +33,9 @@ const json& JsonFields::child(const std::string& key) {
   return *it;
 }
 
-JsonFields JsonFields::object(const std::string& key) { return JsonFields(child(key), where_ + "." + key); }
+JsonFields JsonFields::object(const std::string& key) {
+  return JsonFields(child(key), where_ + "." + key);
+}
 
 double JsonFields::number(const std::string& key, double min, double max) {
   const json& value = child(key);

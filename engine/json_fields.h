@@ -2,9 +2,10 @@
 // InputError that says where ("rtx.json: link.latency_s: …").
 #pragma once
 
-#include <nlohmann/json.hpp>
 #include <set>
 #include <string>
+
+#include <nlohmann/json.hpp>
 
 namespace expertscope {
 

@@ -1,16 +1,16 @@
-// The contract of a machine: one host with its GPUs, where the operations of a forward pass are queued on lanes and experts
-// are copied between memories. EmulatedMachine (engine/machines/) implements it in modelled time; a CUDA machine implements
-// it with streams. Everything above this header is the same code on both.
+// The contract of a machine: one host with its GPUs, where the operations of a forward pass are queued on lanes and
+// experts are copied between memories. EmulatedMachine (engine/machines/) implements it in modelled time; a CUDA
+// machine implements it with streams. Everything above this header is the same code on both.
 //
-// How work is ordered. Every operation is queued at once and returns a Ticket, its completion. Operations of one lane run in
-// the order in which they were queued, except copies, which run by class (see copy_expert). An operation waits on its lane for
-// the tickets it is given. Only the wait_* calls block the host.
+// How work is ordered. Every operation is queued at once and returns a Ticket, its completion. Operations of one lane
+// run in the order in which they were queued, except copies, which run by class (see copy_expert). An operation waits
+// on its lane for the tickets it is given. Only the wait_* calls block the host.
 //
 // A step is: begin_step; for each layer attention, router, wait_routes, [copy_expert | expert_on_gpu | expert_on_cpu]…,
 // combine; then head and wait_logits.
 //
-// Threads: one engine thread calls everything here. Failures of the world (out of memory, a lost device) throw RunError;
-// what cannot fit is refused with InputError before anything runs.
+// Threads: one engine thread calls everything here. Failures of the world (out of memory, a lost device) throw
+// RunError; what cannot fit is refused with InputError before anything runs.
 #pragma once
 
 #include <cstdint>
@@ -33,23 +33,24 @@ struct Demand {
   std::uint16_t rank = 0;  // best rank among its picks
   float weight = 0;        // largest weight among its picks
   std::span<const Arithmetic::ExpertRow> rows;
-  // The device found it in a usable slot when the router finished and started it by itself (see router()): its completion.
+  // The device found it in a usable slot when the router finished and started it by itself (see router()): its
+  // completion.
   Ticket started = 0;
 };
 
 // What the host learns of a layer's routing. Valid until the next router().
 struct LayerRoutes {
-  TimeNs asked_ns = 0;                     // when the router finished on the device
-  std::span<const RouteRecord> tokens;     // one for each token of the step
-  std::span<const Demand> demands;         // by best rank, then expert
+  TimeNs asked_ns = 0;                  // when the router finished on the device
+  std::span<const RouteRecord> tokens;  // one for each token of the step
+  std::span<const Demand> demands;      // by best rank, then expert
 };
 
 struct RouterRequest {
   int layer = 0;
-  // Gates of this many coming layers, applied to this layer's input: what the policy uses is charged, what is only recorded
-  // is not (the profiler's cost is 0 in modelled time), so a replay that uses fewer gates sees its own costs.
+  // Gates of this many coming layers, applied to this layer's input: what the policy uses is charged, what is only
+  // recorded is not (the profiler's cost is 0 in modelled time), so a replay that uses fewer gates sees its own costs.
   int lookahead_used = 0, lookahead_recorded = 0;
-  bool start_resident = true;  // start demanded experts that have a usable slot without asking the host
+  bool start_resident = true;          // start demanded experts that have a usable slot without asking the host
   std::span<const RouteRecord> given;  // replay: the recorded routes of the step's tokens; empty = compute them
 };
 
@@ -81,24 +82,26 @@ class Machine {
   virtual TimeNs now() const = 0;
 
   // --- expert slots -------------------------------------------------------------------------------------------------
-  // Slots hold one expert each, of the largest native size. ensure_fits refuses (InputError, with the sums) what the memory
-  // cannot hold; add_slots asserts that it was asked.
+  // Slots hold one expert each, of the largest native size. ensure_fits refuses (InputError, with the sums) what the
+  // memory cannot hold; add_slots asserts that it was asked.
   virtual void ensure_fits(int slots, int staging_slots) const = 0;
   virtual std::vector<SlotId> add_slots(int device, int count, bool staging) = 0;
   virtual void remove_slot(SlotId) = 0;  // nothing may be copying into it or reading it
   virtual MemoryUse memory() const = 0;
 
-  // --- copies ---------------------------------------------------------------------------------------------------------
-  // Queued by reason: demand before promotion before prefetch before placement, in order within a reason. A copy is made in
+  // --- copies
+  // --------------------------------------------------------------------------------------------------------- Queued by
+  // reason: demand before promotion before prefetch before placement, in order within a reason. A copy is made in
   // chunks; a better class overtakes at the next chunk boundary. Small activation copies go before all of them.
   virtual Ticket copy_expert(const ExpertCopy&) = 0;
-  virtual void raise_copy(Ticket) = 0;    // a demand waits for it: it joins the demand class, its recorded reason stays
-  virtual bool cancel_copy(Ticket) = 0;   // false when it has begun: then it completes
-  virtual void unpublish(ExpertId) = 0;   // the expert's slot is about to be reused: the device no longer starts from it
-  virtual bool is_done(Ticket) = 0;        // at the host's now
-  virtual TimeNs wait(Ticket) = 0;        // blocks the host; returns when it completed
+  virtual void raise_copy(Ticket) = 0;   // a demand waits for it: it joins the demand class, its recorded reason stays
+  virtual bool cancel_copy(Ticket) = 0;  // false when it has begun: then it completes
+  virtual void unpublish(ExpertId) = 0;  // the expert's slot is about to be reused: the device no longer starts from it
+  virtual bool is_done(Ticket) = 0;      // at the host's now
+  virtual TimeNs wait(Ticket) = 0;       // blocks the host; returns when it completed
 
-  // --- a step -----------------------------------------------------------------------------------------------------------
+  // --- a step
+  // -----------------------------------------------------------------------------------------------------------
   virtual void begin_step(const StepInput&) = 0;
   virtual void attention(int layer) = 0;
   virtual void router(const RouterRequest&) = 0;
@@ -123,7 +126,7 @@ class Machine {
   virtual TimeNs completed_ns(Ticket) const = 0;
 
   // Estimates for policies, nanoseconds, refreshed by what was measured on a real machine.
-  virtual TimeNs copy_cost_ns() const = 0;                 // one expert over the link
+  virtual TimeNs copy_cost_ns() const = 0;  // one expert over the link
   virtual TimeNs gpu_expert_cost_ns(int rows) const = 0;
   virtual TimeNs cpu_expert_cost_ns(int rows) const = 0;
 };

@@ -1,8 +1,8 @@
 // What the engine tells whoever listens: one optional hook of plain structs. The engine never knows who listens.
 //
-// Fixed-size records (Event, RouteRecord) are emitted on the hot path: an observer must neither block for long, lock nor
-// allocate there. On an emulated machine all of them come from the engine thread, in an order that is the same for every
-// run of the same command. The rare records with strings come from the engine thread too, between steps.
+// Fixed-size records (Event, RouteRecord) are emitted on the hot path: an observer must neither block for long, lock
+// nor allocate there. On an emulated machine all of them come from the engine thread, in an order that is the same for
+// every run of the same command. The rare records with strings come from the engine thread too, between steps.
 #pragma once
 
 #include <array>
@@ -17,7 +17,8 @@
 
 namespace expertscope {
 
-// One unit of work on a lane, or an exposed wait (WorkKind::wait_*) of it. Intervals of one lane and device never overlap.
+// One unit of work on a lane, or an exposed wait (WorkKind::wait_*) of it. Intervals of one lane and device never
+// overlap.
 struct WorkRecord {
   TimeNs start_ns = 0, end_ns = 0;
   std::int64_t bytes = 0;  // memory traffic it was expected to need (of the cost shape); 0 for waits and host work
@@ -79,22 +80,22 @@ struct ResidencyRecord {
 struct StepRecord {
   TimeNs start_ns = 0, end_ns = 0;  // from accepting the tokens to the sampled token, sampling included
   std::uint32_t step = 0;
-  std::uint32_t prompt = 0;          // index of the prompt (batch 1)
+  std::uint32_t prompt = 0;  // index of the prompt (batch 1)
   std::uint32_t epoch = 0;
-  std::uint32_t first_position = 0;  // KV position of the first token
-  std::uint32_t first_generated = 0; // generated tokens of the whole run before this step
-  std::uint16_t tokens = 0;          // tokens forwarded
-  std::uint16_t sampled = 0;         // tokens sampled at its end (0 for all but the last chunk of a prompt)
-  std::uint16_t logits = 0;          // tokens whose logits were computed
+  std::uint32_t first_position = 0;   // KV position of the first token
+  std::uint32_t first_generated = 0;  // generated tokens of the whole run before this step
+  std::uint16_t tokens = 0;           // tokens forwarded
+  std::uint16_t sampled = 0;          // tokens sampled at its end (0 for all but the last chunk of a prompt)
+  std::uint16_t logits = 0;           // tokens whose logits were computed
   Phase phase = Phase::prefill;
 };
 
 // One token of a prompt's text: forwarded prompt tokens and generated ones, in order.
 struct TokenRecord {
-  TimeNs at_ns = 0;           // when it was known: step start for prompt tokens, step end for generated ones
-  std::uint32_t step = 0;     // step that forwarded it (prompt) or sampled it (generated)
+  TimeNs at_ns = 0;        // when it was known: step start for prompt tokens, step end for generated ones
+  std::uint32_t step = 0;  // step that forwarded it (prompt) or sampled it (generated)
   std::uint32_t prompt = 0;
-  std::uint32_t index = 0;    // generated: number in the whole run from 0; prompt token: number within the prompt
+  std::uint32_t index = 0;  // generated: number in the whole run from 0; prompt token: number within the prompt
   std::int32_t id = 0;
   bool generated = false;
 };
@@ -122,9 +123,9 @@ struct Event {
 static_assert(std::is_trivially_copyable_v<Event>);
 static_assert(sizeof(Event) <= 72, "an event must stay small: rings hold many");
 
-inline constexpr int kMaxPicks = 16;        // top-k of any supported model
-inline constexpr int kGateEntries = 16;     // best probabilities kept per gate
-inline constexpr int kMaxLookahead = 3;     // gates of coming layers that may be recorded
+inline constexpr int kMaxPicks = 16;     // top-k of any supported model
+inline constexpr int kGateEntries = 16;  // best probabilities kept per gate
+inline constexpr int kMaxLookahead = 3;  // gates of coming layers that may be recorded
 
 struct GateEntry {
   std::uint16_t expert = kNone16;
@@ -132,34 +133,35 @@ struct GateEntry {
   bool operator==(const GateEntry&) const = default;
 };
 
-// The router's word for one token in one layer, in the form that is stored, replayed and shown to policies: what a policy
-// sees live is what it will see in replay.
+// The router's word for one token in one layer, in the form that is stored, replayed and shown to policies: what a
+// policy sees live is what it will see in replay.
 struct RouteRecord {
   std::uint32_t step = 0;
   std::uint16_t layer = 0;
-  std::uint16_t token = 0;        // index within the step
-  std::uint8_t picks = 0;         // top-k
-  std::uint8_t gates = 0;         // recorded gates: 1 = this layer's router alone, 1 + d = and the gates 1..d layers ahead
-  std::uint8_t gate_entries = 0;  // min(16, experts)
+  std::uint16_t token = 0;  // index within the step
+  std::uint8_t picks = 0;   // top-k
+  std::uint8_t gates = 0;   // recorded gates: 1 = this layer's router alone, 1 + d = and the gates 1..d layers ahead
+  std::uint8_t gate_entries = 0;                  // min(16, experts)
   std::array<std::uint16_t, kMaxPicks> expert{};  // best first, distinct
   std::array<float, kMaxPicks> weight{};          // weights that the expert outputs are summed with
-  std::array<std::array<GateEntry, kGateEntries>, 1 + kMaxLookahead> gate{};  // [0] this layer; [d] layer + d applied to this x_l; best first
+  std::array<std::array<GateEntry, kGateEntries>, 1 + kMaxLookahead>
+      gate{};  // [0] this layer; [d] layer + d applied to this x_l; best first
 };
 static_assert(std::is_trivially_copyable_v<RouteRecord>);
 
 // A stretch of the run under one policy and cache size; the first is the start. Recorded when it takes effect.
 struct EpochRecord {
   std::uint32_t epoch = 0;
-  std::uint32_t step = 0;             // first step under it
-  std::uint32_t at_token = 0;         // generated tokens before it
+  std::uint32_t step = 0;      // first step under it
+  std::uint32_t at_token = 0;  // generated tokens before it
   TimeNs at_ns = 0;
-  std::string source;                 // "start", "user", "script"
-  std::string change;                 // what changed, for people: "policy on-demand -> lfu"
-  std::string policy_spec;            // canonical spec in force: "on-demand:evictor=lfu"
+  std::string source;       // "start", "user", "script"
+  std::string change;       // what changed, for people: "policy on-demand -> lfu"
+  std::string policy_spec;  // canonical spec in force: "on-demand:evictor=lfu"
   double cache_ratio = 0;
   std::int64_t cache_bytes = 0;
   std::uint32_t slots = 0;
-  bool cache_reset = false;           // the cache was emptied when it began
+  bool cache_reset = false;  // the cache was emptied when it began
 };
 
 struct PromptRecord {
@@ -205,14 +207,16 @@ struct RunInfo;  // engine/run_info.h: model, machine, memory; known before the 
 class Observer {
  public:
   virtual ~Observer() = default;
-  virtual void on_start(const RunInfo&) = 0;  // before everything else; again when something in it changed (memory peaks)
+  virtual void on_start(
+      const RunInfo&) = 0;  // before everything else; again when something in it changed (memory peaks)
   virtual void on_event(const Event&) = 0;
   virtual void on_route(const RouteRecord&) = 0;
   virtual void on_epoch(const EpochRecord&) = 0;
   virtual void on_prompt(const PromptRecord&) = 0;
   virtual void on_mark(const MarkRecord&) = 0;
   virtual void on_health(const HealthNote&) = 0;
-  virtual void on_piece(std::int32_t id, std::string_view bytes) = 0;  // text of a token; once per id, before its first TokenRecord
+  virtual void on_piece(std::int32_t id,
+                        std::string_view bytes) = 0;  // text of a token; once per id, before its first TokenRecord
   virtual void on_logits(const LogitsRecord&) = 0;
   virtual void on_quality(const QualityRecord&) = 0;
 };

@@ -9,8 +9,8 @@
 
 namespace expertscope {
 
-struct MemoryUse {  // bytes of the cost shape, per design: what the memory limit counts
-  std::int64_t experts_bytes = 0;   // slots
+struct MemoryUse {                 // bytes of the cost shape, per design: what the memory limit counts
+  std::int64_t experts_bytes = 0;  // slots
   std::int64_t dense_bytes = 0;
   std::int64_t kv_bytes = 0;
   std::int64_t staging_bytes = 0;

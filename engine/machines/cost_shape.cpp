@@ -26,9 +26,10 @@ constexpr PublishedShape kPublished[] = {
     {"mixtral-8x7b-q4", 4096, 14336, 32000, 32, 2 * 1024, 128, 4096, 0, -1, 4.5},
     {"phi-3.5-moe-bf16", 4096, 6400, 32064, 32, 2 * 1024, 128, 4096, 0, -1, 16},
     {"qwen3-30b-a3b-q4", 2048, 768, 151936, 32, 2 * 512, 128, 4096, 0, -1, 4.5},
-    // Multi-head latent attention, keys (192) and values (128) of 16 heads cached; kv_a 2048x576, kv_b 512x4096; the output
-    // projection takes 16 x 128 values.
-    {"deepseek-v2-lite-bf16", 2048, 1408, 102400, 16, 16 * (192 + 128), 160, 3072, 2816, 2048 * 576 + 512 * 4096 + 2048 * 2048 - 3072 * 2048, 16},
+    // Multi-head latent attention, keys (192) and values (128) of 16 heads cached; kv_a 2048x576, kv_b 512x4096; the
+    // output projection takes 16 x 128 values.
+    {"deepseek-v2-lite-bf16", 2048, 1408, 102400, 16, 16 * (192 + 128), 160, 3072, 2816,
+     2048 * 576 + 512 * 4096 + 2048 * 2048 - 3072 * 2048, 16},
 };
 
 CostShape from(const PublishedShape& m) {
@@ -80,7 +81,8 @@ CostShape load_cost_shape(const std::string& name, const Model& model) {
   for (const PublishedShape& m : kPublished) {
     if (name == m.name) return from(m);
   }
-  throw InputError(fmt::format("cost shape '{}' is not known: choose own or one of {}", name, fmt::join(cost_shape_names(), ", ")));
+  throw InputError(
+      fmt::format("cost shape '{}' is not known: choose own or one of {}", name, fmt::join(cost_shape_names(), ", ")));
 }
 
 std::string to_json(const CostShape& s) {

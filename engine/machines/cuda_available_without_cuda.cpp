@@ -2,8 +2,12 @@
 
 namespace expertscope {
 
-std::string cuda_build_description() { return "built without CUDA"; }
+std::string cuda_build_description() {
+  return "built without CUDA";
+}
 
-int cuda_device_count() { return 0; }
+int cuda_device_count() {
+  return 0;
+}
 
 }  // namespace expertscope

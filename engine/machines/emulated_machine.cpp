@@ -17,21 +17,30 @@ namespace {
 constexpr std::uint8_t kActivationClass = 0, kDemandClass = 1;
 constexpr std::uint8_t copy_class(CopyReason reason) {
   switch (reason) {
-    case CopyReason::demand: return kDemandClass;
-    case CopyReason::promotion: return 2;
-    case CopyReason::prefetch: return 3;
-    case CopyReason::placement: return 4;
-    default: return kActivationClass;
+    case CopyReason::demand:
+      return kDemandClass;
+    case CopyReason::promotion:
+      return 2;
+    case CopyReason::prefetch:
+      return 3;
+    case CopyReason::placement:
+      return 4;
+    default:
+      return kActivationClass;
   }
 }
 
 constexpr WorkKind waiting_for(CopyReason reason) {
   switch (reason) {
-    case CopyReason::demand: return WorkKind::wait_demand;
+    case CopyReason::demand:
+      return WorkKind::wait_demand;
     case CopyReason::prefetch:
-    case CopyReason::promotion: return WorkKind::wait_prefetch;
-    case CopyReason::placement: return WorkKind::wait_placement;
-    default: return WorkKind::wait_activation;
+    case CopyReason::promotion:
+      return WorkKind::wait_prefetch;
+    case CopyReason::placement:
+      return WorkKind::wait_placement;
+    default:
+      return WorkKind::wait_activation;
   }
 }
 
@@ -40,14 +49,15 @@ struct Payload {
   bool is_copy = false;
   WorkRecord work;
   CopyRecord copy;
-  SlotId slot = kNone16;       // read by an expert on the GPU, written by a copy
-  bool publish = false;        // copies
+  SlotId slot = kNone16;           // read by an expert on the GPU, written by a copy
+  bool publish = false;            // copies
   const Demand* demand = nullptr;  // experts: of the current layer
 };
 
 class EmulatedMachine final : public Machine, private LaneEvents {
  public:
-  EmulatedMachine(const MachineProfile& profile, const CostShape& cost, const RunShape& shape, const Model* model, Arithmetic* arithmetic)
+  EmulatedMachine(const MachineProfile& profile, const CostShape& cost, const RunShape& shape, const Model* model,
+                  Arithmetic* arithmetic)
       : costs_(profile, cost, shape),
         shape_(shape),
         model_(model),
@@ -56,7 +66,8 @@ class EmulatedMachine final : public Machine, private LaneEvents {
                     profile.host.shared_memory_bytes_per_s),
         table_(static_cast<std::size_t>(shape.layers * shape.experts), kNone16) {
     if (model_ != nullptr) {
-      for (const ExpertBlobLayout& blob : model_->description().expert_blob) slot_bytes_ = std::max(slot_bytes_, blob.bytes);
+      for (const ExpertBlobLayout& blob : model_->description().expert_blob)
+        slot_bytes_ = std::max(slot_bytes_, blob.bytes);
       probabilities_.resize(static_cast<std::size_t>(shape.experts));
       gate_logits_.resize(static_cast<std::size_t>(shape.experts));
     }
@@ -139,8 +150,12 @@ class EmulatedMachine final : public Machine, private LaneEvents {
 
   TimeNs completed_ns(Ticket t) const override { return simulation_.done_ns(t); }
   TimeNs copy_cost_ns() const override { return alone_ns(costs_.expert_copy()); }
-  TimeNs gpu_expert_cost_ns(int rows) const override { return alone_ns(costs_.on_gpu(costs_.expert(static_cast<std::size_t>(rows)))); }
-  TimeNs cpu_expert_cost_ns(int rows) const override { return alone_ns(costs_.on_cpu(costs_.expert(static_cast<std::size_t>(rows)))); }
+  TimeNs gpu_expert_cost_ns(int rows) const override {
+    return alone_ns(costs_.on_gpu(costs_.expert(static_cast<std::size_t>(rows))));
+  }
+  TimeNs cpu_expert_cost_ns(int rows) const override {
+    return alone_ns(costs_.on_cpu(costs_.expert(static_cast<std::size_t>(rows))));
+  }
 
  private:
   static TimeNs alone_ns(const LaneOp& op) { return static_cast<TimeNs>(op.fixed_ns + op.work_ns + 0.5); }
@@ -181,7 +196,7 @@ class EmulatedMachine final : public Machine, private LaneEvents {
   };
   std::int64_t slot_bytes_ = 0;  // real bytes, of the model
   std::vector<Slot> slots_;
-  std::vector<SlotId> table_;    // device-side: where each expert can be read, kNone16
+  std::vector<SlotId> table_;  // device-side: where each expert can be read, kNone16
   int expert_slots_ = 0, staging_slots_ = 0;
   std::int64_t peak_bytes_ = 0;
   std::uint32_t copies_ = 0;
@@ -203,7 +218,8 @@ class EmulatedMachine final : public Machine, private LaneEvents {
   std::vector<float> weights_;
 };
 
-// --- memory ---------------------------------------------------------------------------------------------------------------
+// --- memory
+// ---------------------------------------------------------------------------------------------------------------
 
 MemoryUse EmulatedMachine::memory() const {
   MemoryUse m = costs_.memory(expert_slots_, staging_slots_);
@@ -234,7 +250,8 @@ void EmulatedMachine::remove_slot(SlotId slot) {
   s = {};
 }
 
-// --- queueing -------------------------------------------------------------------------------------------------------------
+// --- queueing
+// -------------------------------------------------------------------------------------------------------------
 
 std::uint32_t EmulatedMachine::keep(const Payload& payload) {
   if (free_payloads_.empty()) {
@@ -250,8 +267,13 @@ std::uint32_t EmulatedMachine::keep(const Payload& payload) {
 Ticket EmulatedMachine::queue_gpu(WorkKind kind, int layer, Work work, std::span<const Ticket> after) {
   catch_up();
   Payload p;
-  p.work = {.bytes = work.bytes, .flops = work.flops, .step = step_, .layer = layer < 0 ? kNone16 : static_cast<std::uint16_t>(layer),
-            .tokens = static_cast<std::uint16_t>(tokens_.size()), .kind = kind, .lane = Lane::gpu};
+  p.work = {.bytes = work.bytes,
+            .flops = work.flops,
+            .step = step_,
+            .layer = layer < 0 ? kNone16 : static_cast<std::uint16_t>(layer),
+            .tokens = static_cast<std::uint16_t>(tokens_.size()),
+            .kind = kind,
+            .lane = Lane::gpu};
   LaneOp op = costs_.on_gpu(work);
   op.payload = keep(p);
   return simulation_.add(std::move(op), after.data(), after.size());
@@ -259,8 +281,14 @@ Ticket EmulatedMachine::queue_gpu(WorkKind kind, int layer, Work work, std::span
 
 Payload EmulatedMachine::expert_payload(const Demand& demand, Work work, Lane lane) const {
   Payload p;
-  p.work = {.bytes = work.bytes, .flops = work.flops, .step = step_, .layer = demand.expert.layer, .expert = demand.expert.expert,
-            .tokens = static_cast<std::uint16_t>(demand.rows.size()), .kind = WorkKind::expert, .lane = lane};
+  p.work = {.bytes = work.bytes,
+            .flops = work.flops,
+            .step = step_,
+            .layer = demand.expert.layer,
+            .expert = demand.expert.expert,
+            .tokens = static_cast<std::uint16_t>(demand.rows.size()),
+            .kind = WorkKind::expert,
+            .lane = lane};
   p.demand = &demand;
   return p;
 }
@@ -278,8 +306,15 @@ Ticket EmulatedMachine::copy_expert(const ExpertCopy& request) {
   catch_up();
   Payload p;
   p.is_copy = true;
-  p.copy = {.issued_ns = host_now_, .step = step_, .copy = copies_++, .layer = request.expert.layer,
-            .expert = request.expert.expert, .slot = request.slot, .reason = request.reason, .lane = Lane::h2d, .device = request.device,
+  p.copy = {.issued_ns = host_now_,
+            .step = step_,
+            .copy = copies_++,
+            .layer = request.expert.layer,
+            .expert = request.expert.expert,
+            .slot = request.slot,
+            .reason = request.reason,
+            .lane = Lane::h2d,
+            .device = request.device,
             .precision = request.precision};
   p.slot = request.slot;
   p.publish = request.publish;
@@ -298,8 +333,13 @@ Ticket EmulatedMachine::queue_activations(Lane lane, const Demand& demand, Ticke
   const std::size_t rows = out ? tokens_.size() : demand.rows.size();
   Payload p;
   p.is_copy = true;
-  p.copy = {.issued_ns = simulation_.now(), .step = step_, .copy = copies_++, .layer = demand.expert.layer,
-            .expert = out ? kNone16 : demand.expert.expert, .reason = CopyReason::activation, .lane = lane};
+  p.copy = {.issued_ns = simulation_.now(),
+            .step = step_,
+            .copy = copies_++,
+            .layer = demand.expert.layer,
+            .expert = out ? kNone16 : demand.expert.expert,
+            .reason = CopyReason::activation,
+            .lane = lane};
   LaneOp op = costs_.activation_copy(lane, rows);
   op.copy_class = kActivationClass;
   op.payload = keep(p);
@@ -316,7 +356,8 @@ Ticket EmulatedMachine::expert_on_cpu(const Demand& demand) {
   return queue_activations(Lane::h2d, demand, computed);
 }
 
-// --- a step ---------------------------------------------------------------------------------------------------------------
+// --- a step
+// ---------------------------------------------------------------------------------------------------------------
 
 void EmulatedMachine::begin_step(const StepInput& input) {
   catch_up();
@@ -326,7 +367,9 @@ void EmulatedMachine::begin_step(const StepInput& input) {
   queue_gpu(WorkKind::embed, -1, costs_.embed(tokens_.size()), {});
 }
 
-void EmulatedMachine::attention(int layer) { queue_gpu(WorkKind::attention, layer, costs_.attention(tokens_), {}); }
+void EmulatedMachine::attention(int layer) {
+  queue_gpu(WorkKind::attention, layer, costs_.attention(tokens_), {});
+}
 
 void EmulatedMachine::router(const RouterRequest& request) {
   request_ = request;
@@ -362,11 +405,16 @@ void EmulatedMachine::spend_on_host(WorkKind kind, TimeNs ns) {
   const TimeNs start = host_now_;
   host_now_ += ns;
   if (observer_ == nullptr || ns == 0) return;
-  observer_->on_event(WorkRecord{.start_ns = start, .end_ns = host_now_, .step = step_, .tokens = static_cast<std::uint16_t>(tokens_.size()),
-                                 .kind = kind, .lane = Lane::host});
+  observer_->on_event(WorkRecord{.start_ns = start,
+                                 .end_ns = host_now_,
+                                 .step = step_,
+                                 .tokens = static_cast<std::uint16_t>(tokens_.size()),
+                                 .kind = kind,
+                                 .lane = Lane::host});
 }
 
-// --- what the simulation tells ----------------------------------------------------------------------------------------------
+// --- what the simulation tells
+// ----------------------------------------------------------------------------------------------
 
 void EmulatedMachine::started(const LaneOp& op, TimeNs free_ns) {
   Payload& p = payloads_[op.payload];
@@ -428,12 +476,17 @@ void EmulatedMachine::finish_work(const Payload& p) {
   }
   if (arithmetic_ == nullptr) return;
   switch (p.work.kind) {
-    case WorkKind::embed: arithmetic_->begin_step(tokens_); break;
-    case WorkKind::attention: arithmetic_->attention(p.work.layer); break;
+    case WorkKind::embed:
+      arithmetic_->begin_step(tokens_);
+      break;
+    case WorkKind::attention:
+      arithmetic_->attention(p.work.layer);
+      break;
     case WorkKind::expert: {
       const ExpertId id = p.demand->expert;
       const auto size = static_cast<std::size_t>(model_->blob_layout(id.layer).bytes);
-      const std::span<const std::byte> blob = p.work.lane == Lane::cpu ? model_->expert_blob(id) : slots_[p.slot].bytes.span().first(size);
+      const std::span<const std::byte> blob =
+          p.work.lane == Lane::cpu ? model_->expert_blob(id) : slots_[p.slot].bytes.span().first(size);
       arithmetic_->expert(id.layer, blob, p.demand->rows);
       break;
     }
@@ -443,8 +496,11 @@ void EmulatedMachine::finish_work(const Payload& p) {
         arithmetic_->combine(p.work.layer, static_cast<int>(t), {r.weight.data(), r.picks});
       }
       break;
-    case WorkKind::head: arithmetic_->head(); break;
-    default: break;
+    case WorkKind::head:
+      arithmetic_->head();
+      break;
+    default:
+      break;
   }
 }
 
@@ -455,7 +511,8 @@ void EmulatedMachine::fill_route(int token, RouteRecord& record) {
   record.token = static_cast<std::uint16_t>(token);
   record.picks = static_cast<std::uint8_t>(rule.top_k);
   record.gate_entries = static_cast<std::uint8_t>(std::min(rule.experts, kGateEntries));
-  route(rule, arithmetic_->router_logits(token), {record.expert.data(), record.picks}, {record.weight.data(), record.picks}, probabilities_);
+  route(rule, arithmetic_->router_logits(token), {record.expert.data(), record.picks},
+        {record.weight.data(), record.picks}, probabilities_);
   store_gate(probabilities_, record.gate[0]);
   record.gates = 1;
   for (int d = 1; d <= request_.lookahead_recorded; ++d) {
@@ -486,8 +543,8 @@ void EmulatedMachine::finish_router(TimeNs at) {
 
 }  // namespace
 
-std::unique_ptr<Machine> make_emulated_machine(const MachineProfile& profile, const CostShape& cost, const RunShape& shape,
-                                               const Model* model, Arithmetic* arithmetic) {
+std::unique_ptr<Machine> make_emulated_machine(const MachineProfile& profile, const CostShape& cost,
+                                               const RunShape& shape, const Model* model, Arithmetic* arithmetic) {
   ES_ASSERT((model == nullptr) == (arithmetic == nullptr), "a machine has both a model and its arithmetic, or neither");
   return std::make_unique<EmulatedMachine>(profile, cost, shape, model, arithmetic);
 }

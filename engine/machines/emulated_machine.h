@@ -1,6 +1,6 @@
 // A machine in modelled time: the arithmetic is real (it runs on the CPU and gives real tokens), the time comes from a
-// discrete-event simulation of lanes with the rates of a machine profile and the sizes of a cost shape. The same calls give
-// the same times and the same values on every x86-64-v3 CPU and for every number of threads.
+// discrete-event simulation of lanes with the rates of a machine profile and the sizes of a cost shape. The same calls
+// give the same times and the same values on every x86-64-v3 CPU and for every number of threads.
 #pragma once
 
 #include <memory>
@@ -21,8 +21,9 @@ struct RunShape {
   int max_step_tokens = 0;
 };
 
-// `arithmetic` nullptr: the arithmetic is switched off (replay) and routes must be given. Both pointers outlive the machine.
-std::unique_ptr<Machine> make_emulated_machine(const MachineProfile&, const CostShape&, const RunShape&, const Model* model,
-                                               Arithmetic* arithmetic);
+// `arithmetic` nullptr: the arithmetic is switched off (replay) and routes must be given. Both pointers outlive the
+// machine.
+std::unique_ptr<Machine> make_emulated_machine(const MachineProfile&, const CostShape&, const RunShape&,
+                                               const Model* model, Arithmetic* arithmetic);
 
 }  // namespace expertscope

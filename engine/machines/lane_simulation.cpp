@@ -12,12 +12,17 @@ namespace {
 constexpr double kNothing = 1e-3;
 constexpr TimeNs kNever = std::numeric_limits<TimeNs>::max();
 
-bool is_copy_lane(Lane lane) { return lane == Lane::h2d || lane == Lane::d2h || lane == Lane::storage; }
+bool is_copy_lane(Lane lane) {
+  return lane == Lane::h2d || lane == Lane::d2h || lane == Lane::storage;
+}
 
 }  // namespace
 
 LaneSimulation::LaneSimulation(LaneEvents& events, int devices, double host_bytes_per_s, double shared_host_bytes_per_s)
-    : events_(events), host_bytes_per_s_(host_bytes_per_s), shared_host_bytes_per_s_(shared_host_bytes_per_s), devices_(devices) {
+    : events_(events),
+      host_bytes_per_s_(host_bytes_per_s),
+      shared_host_bytes_per_s_(shared_host_bytes_per_s),
+      devices_(devices) {
   // Per device: gpu, h2d, d2h; then the lanes of the host.
   for (int d = 0; d < devices; ++d) {
     for (Lane lane : {Lane::gpu, Lane::h2d, Lane::d2h}) lanes_.push_back({.lane = lane});
@@ -29,11 +34,16 @@ LaneSimulation::LaneState& LaneSimulation::lane_of(const LaneOp& op) {
   const auto device = static_cast<std::size_t>(op.device);
   const auto shared = static_cast<std::size_t>(3 * devices_);
   switch (op.lane) {
-    case Lane::gpu: return lanes_[3 * device];
-    case Lane::h2d: return lanes_[3 * device + 1];
-    case Lane::d2h: return lanes_[3 * device + 2];
-    case Lane::cpu: return lanes_[shared];
-    default: return lanes_[shared + 1];
+    case Lane::gpu:
+      return lanes_[3 * device];
+    case Lane::h2d:
+      return lanes_[3 * device + 1];
+    case Lane::d2h:
+      return lanes_[3 * device + 2];
+    case Lane::cpu:
+      return lanes_[shared];
+    default:
+      return lanes_[shared + 1];
   }
 }
 
@@ -68,7 +78,8 @@ TimeNs LaneSimulation::done_ns(Ticket t) const {
   return op.done_ns;
 }
 
-// The operation that an idle lane runs next: the head of a queue, or of a copy lane the first ready one of the best class.
+// The operation that an idle lane runs next: the head of a queue, or of a copy lane the first ready one of the best
+// class.
 LaneOp* LaneSimulation::next_on(LaneState& lane) {
   const std::size_t classes = is_copy_lane(lane.lane) ? kClasses : 1;
   for (std::size_t c = 0; c < classes; ++c) {
@@ -246,7 +257,8 @@ bool LaneSimulation::cancel(Ticket t) {
 }
 
 void LaneSimulation::forget_done() {
-  while (!ops_.empty() && (ops_.front().state == LaneOp::State::done || ops_.front().state == LaneOp::State::cancelled)) {
+  while (!ops_.empty() &&
+         (ops_.front().state == LaneOp::State::done || ops_.front().state == LaneOp::State::cancelled)) {
     ops_.pop_front();
     ++first_;
   }

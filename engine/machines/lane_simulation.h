@@ -1,9 +1,10 @@
-// A discrete-event simulation of lanes in integer nanoseconds. Knows nothing of experts or models: operations with a fixed
-// part, a part that runs at a rate, and dependencies. An operation's end is fixed only when simulated time passes it, so what
-// is queued later can still overtake it (copies, by class, at a chunk boundary) or slow it down (users of host memory).
+// A discrete-event simulation of lanes in integer nanoseconds. Knows nothing of experts or models: operations with a
+// fixed part, a part that runs at a rate, and dependencies. An operation's end is fixed only when simulated time passes
+// it, so what is queued later can still overtake it (copies, by class, at a chunk boundary) or slow it down (users of
+// host memory).
 //
-// Rules that make it the same on every machine: time is integer, an end is rounded up to the next nanosecond; operations that
-// end together complete in the order they were queued; lanes are scanned in a fixed order.
+// Rules that make it the same on every machine: time is integer, an end is rounded up to the next nanosecond;
+// operations that end together complete in the order they were queued; lanes are scanned in a fixed order.
 #pragma once
 
 #include <array>
@@ -19,8 +20,8 @@ namespace expertscope {
 using Ticket = std::uint64_t;
 
 struct LaneOp {
-  // What it costs. `host_bytes_per_s` is the host memory bandwidth that it takes while its work runs at full speed; when
-  // all users together want more than there is, each is slowed by the same factor.
+  // What it costs. `host_bytes_per_s` is the host memory bandwidth that it takes while its work runs at full speed;
+  // when all users together want more than there is, each is slowed by the same factor.
   Lane lane = Lane::gpu;
   std::uint8_t device = 0;
   std::uint8_t copy_class = 0;  // copy lanes: smaller goes first; other lanes run in queue order
@@ -30,14 +31,14 @@ struct LaneOp {
   std::int64_t bytes = 0;        // copies: for the bytes of a piece
   std::int64_t chunk_bytes = 0;  // copies: can be overtaken at multiples of this; 0: never
 
-  std::uint32_t payload = 0;     // the owner's
+  std::uint32_t payload = 0;  // the owner's
 
   // Filled by the simulation.
   enum class State : std::uint8_t { queued, running, done, cancelled };
   State state = State::queued;
   Ticket ticket = 0;
   TimeNs issued_ns = 0, started_ns = 0, done_ns = 0;  // started: of the current piece
-  Ticket last_dependency = 0;                         // which of its dependencies ended last, 0 if all were done when queued
+  Ticket last_dependency = 0;  // which of its dependencies ended last, 0 if all were done when queued
   std::uint32_t pending = 0;
   double fixed_left = 0, work_left = 0;
   double work_at_start = 0;  // work_left when the current piece started
@@ -62,15 +63,15 @@ class LaneSimulation {
 
   TimeNs now() const { return now_; }
   Ticket add(LaneOp op, const Ticket* after, std::size_t after_count);  // issued at now()
-  void advance_to(TimeNs);           // completes what ends up to then
-  TimeNs run_until(Ticket);          // advances until it is done; returns when that was
+  void advance_to(TimeNs);                                              // completes what ends up to then
+  TimeNs run_until(Ticket);  // advances until it is done; returns when that was
 
   bool done(Ticket t) const { return t < first_ || find(t).state == LaneOp::State::done; }
-  TimeNs done_ns(Ticket t) const;    // of a done ticket not yet forgotten
+  TimeNs done_ns(Ticket t) const;  // of a done ticket not yet forgotten
   const LaneOp& find(Ticket) const;
   void change_class(Ticket, std::uint8_t copy_class);  // of a copy that is not done
-  bool cancel(Ticket);               // a copy that has not begun; false otherwise
-  void forget_done();                // lets go of operations that are done, oldest first
+  bool cancel(Ticket);                                 // a copy that has not begun; false otherwise
+  void forget_done();                                  // lets go of operations that are done, oldest first
 
  private:
   static constexpr int kClasses = 8;

@@ -1,5 +1,5 @@
-// A layer's routing in the form that is recorded and planned with: one RouteRecord a token, and the distinct experts with
-// the rows they serve. Shared by every machine, so that live and replay group alike.
+// A layer's routing in the form that is recorded and planned with: one RouteRecord a token, and the distinct experts
+// with the rows they serve. Shared by every machine, so that live and replay group alike.
 #pragma once
 
 #include <span>

@@ -17,15 +17,20 @@ constexpr double kNs = 1e9;
 OperationCosts::OperationCosts(const MachineProfile& profile, const CostShape& cost, const RunShape& run)
     : profile_(profile), cost_(cost), run_(run) {}
 
-TimeNs OperationCosts::to_ns(double seconds) { return static_cast<TimeNs>(std::llround(seconds * kNs)); }
+TimeNs OperationCosts::to_ns(double seconds) {
+  return static_cast<TimeNs>(std::llround(seconds * kNs));
+}
 
-// --- what there is to do ------------------------------------------------------------------------------------------------------
+// --- what there is to do
+// ------------------------------------------------------------------------------------------------------
 
 std::int64_t OperationCosts::activation_bytes(std::size_t rows) const {
   return static_cast<std::int64_t>(cost_.width * sizeof(float)) * static_cast<std::int64_t>(rows);
 }
 
-Work OperationCosts::embed(std::size_t tokens) const { return {.bytes = activation_bytes(tokens), .flops = 0}; }
+Work OperationCosts::embed(std::size_t tokens) const {
+  return {.bytes = activation_bytes(tokens), .flops = 0};
+}
 
 Work OperationCosts::attention(std::span<const TokenInput> tokens) const {
   // Keys and values are read once a sequence, every token is compared with every earlier one.
@@ -36,7 +41,8 @@ Work OperationCosts::attention(std::span<const TokenInput> tokens) const {
     const bool last_of_sequence = i + 1 == tokens.size() || tokens[i + 1].sequence != tokens[i].sequence;
     if (last_of_sequence) kv_read += (tokens[i].position + 1) * cost_.kv_bytes_per_token;
   }
-  const double flops = 2 * cost_.attention_parameters * static_cast<double>(tokens.size()) + cost_.attention_flops_per_position * positions;
+  const double flops = 2 * cost_.attention_parameters * static_cast<double>(tokens.size()) +
+                       cost_.attention_flops_per_position * positions;
   return {.bytes = cost_.attention_bytes + kv_read, .flops = static_cast<std::int64_t>(flops)};
 }
 
@@ -51,20 +57,25 @@ Work OperationCosts::expert(std::size_t rows) const {
           .flops = static_cast<std::int64_t>(2 * cost_.expert_parameters) * static_cast<std::int64_t>(rows)};
 }
 
-Work OperationCosts::combine(std::size_t tokens) const { return {.bytes = activation_bytes(tokens) * (run_.top_k + 2), .flops = 0}; }
-
-Work OperationCosts::head(std::size_t tokens) const {
-  return {.bytes = cost_.head_bytes, .flops = static_cast<std::int64_t>(2 * cost_.head_parameters) * static_cast<std::int64_t>(tokens)};
+Work OperationCosts::combine(std::size_t tokens) const {
+  return {.bytes = activation_bytes(tokens) * (run_.top_k + 2), .flops = 0};
 }
 
-// --- how long it takes where ----------------------------------------------------------------------------------------------------
+Work OperationCosts::head(std::size_t tokens) const {
+  return {.bytes = cost_.head_bytes,
+          .flops = static_cast<std::int64_t>(2 * cost_.head_parameters) * static_cast<std::int64_t>(tokens)};
+}
+
+// --- how long it takes where
+// ----------------------------------------------------------------------------------------------------
 
 LaneOp OperationCosts::on_gpu(Work work) const {
   const GpuProfile& gpu = profile_.gpus[0];
   LaneOp op;
   op.lane = Lane::gpu;
   op.fixed_ns = gpu.launch_s * kNs;
-  op.work_ns = kNs * std::max(static_cast<double>(work.bytes) / gpu.memory_bytes_per_s, static_cast<double>(work.flops) / gpu.flops_per_s);
+  op.work_ns = kNs * std::max(static_cast<double>(work.bytes) / gpu.memory_bytes_per_s,
+                              static_cast<double>(work.flops) / gpu.flops_per_s);
   return op;
 }
 
@@ -73,7 +84,8 @@ LaneOp OperationCosts::on_cpu(Work work) const {
   LaneOp op;
   op.lane = Lane::cpu;
   op.fixed_ns = host.task_s * kNs;
-  op.work_ns = kNs * std::max(static_cast<double>(work.bytes) / host.memory_bytes_per_s, static_cast<double>(work.flops) / host.flops_per_s);
+  op.work_ns = kNs * std::max(static_cast<double>(work.bytes) / host.memory_bytes_per_s,
+                              static_cast<double>(work.flops) / host.flops_per_s);
   op.host_bytes_per_s = op.work_ns > 0 ? kNs * static_cast<double>(work.bytes) / op.work_ns : 0;
   return op;
 }
@@ -101,7 +113,8 @@ LaneOp OperationCosts::activation_copy(Lane lane, std::size_t rows) const {
   return op;
 }
 
-// --- what it takes up -------------------------------------------------------------------------------------------------------------
+// --- what it takes up
+// -------------------------------------------------------------------------------------------------------------
 
 MemoryUse OperationCosts::memory(int slots, int staging_slots) const {
   MemoryUse m;
@@ -121,17 +134,19 @@ void OperationCosts::ensure_fits(int slots, int staging_slots) const {
   // With unified memory a slot is a view of the host store and takes nothing beside it.
   const std::int64_t on_host = m.host_bytes + (profile_.unified_memory ? m.dense_bytes + m.kv_bytes : 0);
   if (on_host > profile_.host.memory_bytes) {
-    throw InputError(fmt::format("machine {}: the host store needs {:.2f} GB for {} experts of {} and host memory has {:.2f} GB: "
-                                 "choose another machine or a smaller --cost-shape",
-                                 profile_.name, gb(on_host), run_.layers * run_.experts, cost_.name, gb(profile_.host.memory_bytes)));
+    throw InputError(fmt::format(
+        "machine {}: the host store needs {:.2f} GB for {} experts of {} and host memory has {:.2f} GB: "
+        "choose another machine or a smaller --cost-shape",
+        profile_.name, gb(on_host), run_.layers * run_.experts, cost_.name, gb(profile_.host.memory_bytes)));
   }
   const std::int64_t there = profile_.gpus[0].memory_bytes;
   if (!profile_.unified_memory && m.gpu_peak_bytes > there) {
     throw InputError(fmt::format(
-        "machine {}: GPU memory has {:.2f} GB and {:.2f} GB are needed ({} cost shape: dense weights {:.2f} + KV cache {:.2f} + {} expert "
+        "machine {}: GPU memory has {:.2f} GB and {:.2f} GB are needed ({} cost shape: dense weights {:.2f} + KV cache "
+        "{:.2f} + {} expert "
         "slots {:.2f} + {} staging slots {:.2f}): lower the cache ratio or choose another machine or --cost-shape",
-        profile_.name, gb(there), gb(m.gpu_peak_bytes), cost_.name, gb(m.dense_bytes), gb(m.kv_bytes), slots, gb(m.experts_bytes),
-        staging_slots, gb(m.staging_bytes)));
+        profile_.name, gb(there), gb(m.gpu_peak_bytes), cost_.name, gb(m.dense_bytes), gb(m.kv_bytes), slots,
+        gb(m.experts_bytes), staging_slots, gb(m.staging_bytes)));
   }
 }
 

@@ -1,5 +1,6 @@
-// What each operation of a forward pass costs on an emulated machine: bytes and operations from the cost shape, time from the
-// machine profile. An operation takes its fixed cost plus the longer of bytes over bandwidth and operations over rate.
+// What each operation of a forward pass costs on an emulated machine: bytes and operations from the cost shape, time
+// from the machine profile. An operation takes its fixed cost plus the longer of bytes over bandwidth and operations
+// over rate.
 #pragma once
 
 #include <cstdint>
@@ -37,7 +38,7 @@ class OperationCosts {
   // --- how long it takes where
   LaneOp on_gpu(Work) const;
   LaneOp on_cpu(Work) const;
-  LaneOp expert_copy() const;                        // host to device; nothing with unified memory
+  LaneOp expert_copy() const;  // host to device; nothing with unified memory
   LaneOp activation_copy(Lane, std::size_t rows) const;
   TimeNs sync_ns() const { return to_ns(profile_.gpus[0].sync_s); }
   TimeNs policy_ns() const { return to_ns(profile_.host.policy_s); }

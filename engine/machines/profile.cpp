@@ -76,7 +76,8 @@ MachineProfile parse_profile(const std::string& json_text, const std::string& or
   p.peer_bytes_per_s = f.number_or("peer_bytes_per_s", 0, kMaxRate, 0);
   const json& gpus = f.child("gpus");
   if (!gpus.is_array() || gpus.empty() || gpus.size() > 16) f.fail("gpus", "must be a list of 1 to 16 GPUs");
-  for (std::size_t i = 0; i < gpus.size(); ++i) p.gpus.push_back(parse_gpu(JsonFields(gpus[i], fmt::format("{}.gpus[{}]", origin, i))));
+  for (std::size_t i = 0; i < gpus.size(); ++i)
+    p.gpus.push_back(parse_gpu(JsonFields(gpus[i], fmt::format("{}.gpus[{}]", origin, i))));
   if (!p.unified_memory || root.contains("link")) p.link = parse_link(f.object("link"));
   p.host = parse_host(f.object("host"));
   JsonFields storage = f.object("storage");
@@ -90,18 +91,32 @@ MachineProfile parse_profile(const std::string& json_text, const std::string& or
 std::string to_json(const MachineProfile& p) {
   nlohmann::ordered_json gpus = nlohmann::ordered_json::array();
   for (const GpuProfile& g : p.gpus) {
-    gpus.push_back({{"name", g.name}, {"memory_bytes", g.memory_bytes}, {"memory_bytes_per_s", g.memory_bytes_per_s},
-                    {"flops_per_s", g.flops_per_s}, {"launch_s", g.launch_s}, {"sync_s", g.sync_s}});
+    gpus.push_back({{"name", g.name},
+                    {"memory_bytes", g.memory_bytes},
+                    {"memory_bytes_per_s", g.memory_bytes_per_s},
+                    {"flops_per_s", g.flops_per_s},
+                    {"launch_s", g.launch_s},
+                    {"sync_s", g.sync_s}});
   }
-  nlohmann::ordered_json out = {{"name", p.name}, {"source", p.source}, {"unified_memory", p.unified_memory},
-                                {"peer_bytes_per_s", p.peer_bytes_per_s}, {"gpus", gpus}};
+  nlohmann::ordered_json out = {{"name", p.name},
+                                {"source", p.source},
+                                {"unified_memory", p.unified_memory},
+                                {"peer_bytes_per_s", p.peer_bytes_per_s},
+                                {"gpus", gpus}};
   if (!p.unified_memory) {
-    out["link"] = {{"h2d_bytes_per_s", p.link.h2d_bytes_per_s}, {"d2h_bytes_per_s", p.link.d2h_bytes_per_s},
-                   {"latency_s", p.link.latency_s}, {"chunk_bytes", p.link.chunk_bytes}};
+    out["link"] = {{"h2d_bytes_per_s", p.link.h2d_bytes_per_s},
+                   {"d2h_bytes_per_s", p.link.d2h_bytes_per_s},
+                   {"latency_s", p.link.latency_s},
+                   {"chunk_bytes", p.link.chunk_bytes}};
   }
-  out["host"] = {{"memory_bytes", p.host.memory_bytes}, {"memory_bytes_per_s", p.host.memory_bytes_per_s},
-                 {"shared_memory_bytes_per_s", p.host.shared_memory_bytes_per_s}, {"flops_per_s", p.host.flops_per_s},
-                 {"threads", p.host.threads}, {"task_s", p.host.task_s}, {"policy_s", p.host.policy_s}, {"sampling_s", p.host.sampling_s}};
+  out["host"] = {{"memory_bytes", p.host.memory_bytes},
+                 {"memory_bytes_per_s", p.host.memory_bytes_per_s},
+                 {"shared_memory_bytes_per_s", p.host.shared_memory_bytes_per_s},
+                 {"flops_per_s", p.host.flops_per_s},
+                 {"threads", p.host.threads},
+                 {"task_s", p.host.task_s},
+                 {"policy_s", p.host.policy_s},
+                 {"sampling_s", p.host.sampling_s}};
   out["storage"] = {{"read_bytes_per_s", p.storage.read_bytes_per_s}, {"latency_s", p.storage.latency_s}};
   return out.dump(2);
 }
@@ -121,8 +136,8 @@ MachineProfile load_profile(const std::string& name_or_path) {
   }
   const std::vector<std::string> names = shipped_profiles();
   if (std::find(names.begin(), names.end(), name_or_path) == names.end()) {
-    throw InputError(fmt::format("machine profile '{}' is not known: choose one of {}, or give the path of a profile", name_or_path,
-                                 fmt::join(names, ", ")));
+    throw InputError(fmt::format("machine profile '{}' is not known: choose one of {}, or give the path of a profile",
+                                 name_or_path, fmt::join(names, ", ")));
   }
   const fs::path path = assets_dir() / "machines" / (name_or_path + ".json");
   return parse_profile(read_file(path), path.filename().string());

@@ -1,5 +1,5 @@
-// A machine profile: the rates an emulated machine charges, one small JSON file in assets/machines/ each. SI units, named in
-// the key. `source` says where the numbers come from.
+// A machine profile: the rates an emulated machine charges, one small JSON file in assets/machines/ each. SI units,
+// named in the key. `source` says where the numbers come from.
 #pragma once
 
 #include <cstdint>
@@ -18,7 +18,7 @@ struct GpuProfile {
   double sync_s = 0;              // until the host knows that an operation finished
 };
 
-struct LinkProfile {  // unused with unified memory
+struct LinkProfile {                                // unused with unified memory
   double h2d_bytes_per_s = 0, d2h_bytes_per_s = 0;  // pinned, large
   double latency_s = 0;                             // of one copy
   std::int64_t chunk_bytes = 0;                     // a better class overtakes at this boundary
@@ -44,10 +44,10 @@ struct MachineProfile {
   std::string name, source;
   std::vector<GpuProfile> gpus;  // at least one
   LinkProfile link;
-  double peer_bytes_per_s = 0;   // between GPUs; 0: through the host
+  double peer_bytes_per_s = 0;  // between GPUs; 0: through the host
   HostProfile host;
   StorageProfile storage;
-  bool unified_memory = false;   // GPU and CPU share host memory: no link
+  bool unified_memory = false;  // GPU and CPU share host memory: no link
 };
 
 // Checked against what is declared: unknown, missing or senseless keys throw InputError with file and key.

@@ -1,5 +1,5 @@
-// The nine kinds of components that a policy is composed of, and what they see. Each component is a small class in a file of
-// its own under components/. They decide; the executor carries out. All calls come from the engine thread.
+// The nine kinds of components that a policy is composed of, and what they see. Each component is a small class in a
+// file of its own under components/. They decide; the executor carries out. All calls come from the engine thread.
 #pragma once
 
 #include <cstdint>
@@ -38,24 +38,26 @@ class Future {
 
 struct PolicyContext {
   int layers = 0, experts = 0, top_k = 0;
-  int slots = 0;                  // expert slots of the cache
-  const Prior* prior = nullptr;   // nullptr: starts uninformed
-  const Future* future = nullptr; // nullptr but in replay
+  int slots = 0;                                // expert slots of the cache
+  const Prior* prior = nullptr;                 // nullptr: starts uninformed
+  const Future* future = nullptr;               // nullptr but in replay
   const std::vector<ExpertUse>* use = nullptr;  // [layer * experts + expert]
   const Machine* machine = nullptr;             // for its cost estimates
 
-  std::uint64_t tick = 0;         // of the layer in work
+  std::uint64_t tick = 0;  // of the layer in work
   std::uint32_t step = 0;
   int layer = 0;
   Phase phase = Phase::prefill;
 
-  const ExpertUse& use_of(ExpertId id) const { return (*use)[static_cast<std::size_t>(id.layer * experts + id.expert)]; }
+  const ExpertUse& use_of(ExpertId id) const {
+    return (*use)[static_cast<std::size_t>(id.layer * experts + id.expert)];
+  }
 };
 
 struct Candidate {  // an expert that a coming layer is predicted to want
   ExpertId expert;
-  int distance = 1;        // layers ahead
-  float probability = 0;   // of the gate that predicted it, summed over the step's tokens
+  int distance = 1;       // layers ahead
+  float probability = 0;  // of the gate that predicted it, summed over the step's tokens
 };
 
 // How the cache's slots are divided. Per layer: a layer's experts compete for its own slots. Global: all for all.
@@ -89,15 +91,15 @@ class Evictor : public Component {
   virtual bool evicts() const { return true; }
   // The resident with the smallest score goes; ties: older last use, then lower layer and expert.
   virtual double keep_score(const PolicyContext&, ExpertId) const = 0;
-  // Keeps an incoming expert out when its own score is not above the victim's (it is streamed), and may give up experts of
-  // the layer in work.
+  // Keeps an incoming expert out when its own score is not above the victim's (it is streamed), and may give up experts
+  // of the layer in work.
   virtual bool compares_incoming() const { return false; }
 };
 
 class Allocator : public Component {
  public:
-  // What should be resident from the start, best first; no more than the pools hold is placed. `note` gets a sentence for
-  // health when it had to do without something it wants.
+  // What should be resident from the start, best first; no more than the pools hold is placed. `note` gets a sentence
+  // for health when it had to do without something it wants.
   virtual std::vector<ExpertId> initial(const PolicyContext&, const Pools&, std::string& note) const = 0;
   virtual bool needs_all_resident() const { return false; }
 };

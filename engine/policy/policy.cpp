@@ -34,8 +34,9 @@ Policy::Policy(const PolicySpec& s)
       scheduler(make<Scheduler>(s, ComponentKind::scheduler)) {}
 
 void Policy::sequence_begins() {
-  for (Component* c : std::initializer_list<Component*>{predictor.get(), prefetcher.get(), evictor.get(), allocator.get(), placer.get(),
-                                                        gate.get(), precision.get(), capacity.get(), scheduler.get()}) {
+  for (Component* c :
+       std::initializer_list<Component*>{predictor.get(), prefetcher.get(), evictor.get(), allocator.get(),
+                                         placer.get(), gate.get(), precision.get(), capacity.get(), scheduler.get()}) {
     c->sequence_begins();
   }
 }
@@ -43,9 +44,10 @@ void Policy::sequence_begins() {
 void check_fits(const PolicySpec& spec, int slots, int all_experts) {
   const Policy policy(spec);
   if (policy.allocator->needs_all_resident() && slots < all_experts) {
-    throw InputError(fmt::format("policy {}: keeps all {} experts on the GPU and needs cache ratio 1, the cache has {} slots: raise the "
-                                 "cache ratio or choose another policy",
-                                 to_string(spec), all_experts, slots));
+    throw InputError(fmt::format(
+        "policy {}: keeps all {} experts on the GPU and needs cache ratio 1, the cache has {} slots: raise the "
+        "cache ratio or choose another policy",
+        to_string(spec), all_experts, slots));
   }
 }
 

@@ -34,7 +34,8 @@ Prior parse_prior(const std::string& json_text, const std::string& origin, int l
     }
     std::vector<double>& shares = prior.popularity.emplace_back();
     for (const nlohmann::json& share : layer) {
-      if (!share.is_number() || !(share.get<double>() >= 0)) f.fail("popularity", "shares must be numbers of at least 0");
+      if (!share.is_number() || !(share.get<double>() >= 0))
+        f.fail("popularity", "shares must be numbers of at least 0");
       shares.push_back(share.get<double>());
     }
   }

@@ -1,8 +1,8 @@
-// Every policy component and preset that exists, declared once: the command line, the session file, `expertscope policies`
-// and the sliders all read these declarations.
+// Every policy component and preset that exists, declared once: the command line, the session file, `expertscope
+// policies` and the sliders all read these declarations.
 //
-// Where a new one goes: a component is a class in engine/policy/components/<kind>_<name>.cpp with its ComponentDecl, listed in
-// registry.cpp; a preset is one row of the table in presets.cpp.
+// Where a new one goes: a component is a class in engine/policy/components/<kind>_<name>.cpp with its ComponentDecl,
+// listed in registry.cpp; a preset is one row of the table in presets.cpp.
 #pragma once
 
 #include <array>
@@ -16,7 +16,17 @@
 namespace expertscope {
 
 // The components of a policy (design: reference/policies.md C1 names the decisions D1..D15).
-enum class ComponentKind : std::uint8_t { predictor, prefetcher, evictor, allocator, placer, gate, precision, capacity, scheduler };
+enum class ComponentKind : std::uint8_t {
+  predictor,
+  prefetcher,
+  evictor,
+  allocator,
+  placer,
+  gate,
+  precision,
+  capacity,
+  scheduler
+};
 inline constexpr int kComponentKinds = 9;
 std::string_view name(ComponentKind);
 
@@ -40,10 +50,10 @@ struct ComponentDecl {
 
 struct PresetDecl {
   std::string_view name;
-  std::string_view paper;  // paper, project, or "baseline"
-  std::string_view help;   // one sentence
-  bool exact = true;       // with its defaults
-  bool replay_only = false;  // needs to know the future (belady)
+  std::string_view paper;                                    // paper, project, or "baseline"
+  std::string_view help;                                     // one sentence
+  bool exact = true;                                         // with its defaults
+  bool replay_only = false;                                  // needs to know the future (belady)
   std::array<std::string_view, kComponentKinds> components;  // by ComponentKind
 };
 
@@ -56,13 +66,14 @@ const PresetDecl* find_preset(std::string_view name);
 struct PolicySpec {
   std::string preset;
   std::array<std::string, kComponentKinds> components;  // resolved names
-  std::map<std::string, double> parameters;             // "prefetcher.depth" -> 2; only those that differ from their defaults
+  std::map<std::string, double> parameters;  // "prefetcher.depth" -> 2; only those that differ from their defaults
 
   double parameter(ComponentKind, std::string_view parameter_name) const;  // value in force
   bool operator==(const PolicySpec&) const = default;
 };
 
-// "on-demand", "hobbit:evictor=lcu,prefetcher.depth=2". InputError names what is unknown or out of range and what exists.
+// "on-demand", "hobbit:evictor=lcu,prefetcher.depth=2". InputError names what is unknown or out of range and what
+// exists.
 PolicySpec parse_policy_spec(std::string_view);
 // Applies one "evictor=lfu" or "prefetcher.depth=2" to a spec. InputError as above.
 void apply_setting(PolicySpec&, std::string_view setting);

@@ -33,7 +33,8 @@ const ParameterDecl* find_parameter(const ComponentDecl& component, std::string_
 
 ComponentKind require_kind(std::string_view text) {
   const auto kind = find_kind(text);
-  if (!kind) throw InputError(fmt::format("policy: '{}' is not a kind of component: use one of {}", text, kinds_listed()));
+  if (!kind)
+    throw InputError(fmt::format("policy: '{}' is not a kind of component: use one of {}", text, kinds_listed()));
   return *kind;
 }
 
@@ -48,10 +49,13 @@ double parse_value(const ParameterDecl& p, std::string_view key, std::string_vie
   double value = 0;
   const auto [end, failed] = std::from_chars(text.data(), text.data() + text.size(), value);
   const bool whole = p.type == ParameterType::real || value == std::floor(value);
-  if (failed != std::errc{} || end != text.data() + text.size() || !std::isfinite(value) || !whole || value < p.min || value > p.max) {
-    std::string allowed = p.choices.empty() ? fmt::format("{}{} to {}{}{}", whole || p.type == ParameterType::real ? "" : "a whole number, ", p.min,
-                                                          p.max, p.unit.empty() ? "" : " ", p.unit)
-                                            : fmt::format("one of {}", fmt::join(p.choices, ", "));
+  if (failed != std::errc{} || end != text.data() + text.size() || !std::isfinite(value) || !whole || value < p.min ||
+      value > p.max) {
+    std::string allowed =
+        p.choices.empty()
+            ? fmt::format("{}{} to {}{}{}", whole || p.type == ParameterType::real ? "" : "a whole number, ", p.min,
+                          p.max, p.unit.empty() ? "" : " ", p.unit)
+            : fmt::format("one of {}", fmt::join(p.choices, ", "));
     throw InputError(fmt::format("policy: {}={} is not allowed: give {}", key, text, allowed));
   }
   return value;
@@ -86,8 +90,8 @@ void set_parameter(PolicySpec& spec, std::string_view key, std::string_view valu
   if (p == nullptr) {
     std::string known;
     for (const ParameterDecl& d : decl.parameters) known += (known.empty() ? "" : ", ") + std::string(d.name);
-    throw InputError(fmt::format("policy: {} '{}' has no parameter '{}': {}", name(kind), component, key.substr(dot + 1),
-                                 known.empty() ? "it has none" : "it has " + known));
+    throw InputError(fmt::format("policy: {} '{}' has no parameter '{}': {}", name(kind), component,
+                                 key.substr(dot + 1), known.empty() ? "it has none" : "it has " + known));
   }
   const double v = parse_value(*p, key, value);
   spec.parameters.erase(std::string(key));
@@ -107,7 +111,8 @@ double PolicySpec::parameter(ComponentKind kind, std::string_view parameter_name
 void apply_setting(PolicySpec& spec, std::string_view setting) {
   const std::size_t equals = setting.find('=');
   if (equals == std::string_view::npos || equals == 0 || equals + 1 == setting.size()) {
-    throw InputError(fmt::format("policy: '{}' is not a setting: write kind=component or kind.parameter=value", setting));
+    throw InputError(
+        fmt::format("policy: '{}' is not a setting: write kind=component or kind.parameter=value", setting));
   }
   const std::string_view key = setting.substr(0, equals), value = setting.substr(equals + 1);
   key.find('.') == std::string_view::npos ? set_component(spec, key, value) : set_parameter(spec, key, value);
@@ -133,7 +138,8 @@ PolicySpec parse_policy_spec(std::string_view text) {
     while (true) {
       const std::size_t comma = rest.find(',');
       const std::string_view setting = rest.substr(0, comma);
-      if ((setting.substr(0, setting.find('=')).find('.') != std::string_view::npos) == parameters) apply_setting(spec, setting);
+      if ((setting.substr(0, setting.find('=')).find('.') != std::string_view::npos) == parameters)
+        apply_setting(spec, setting);
       if (comma == std::string_view::npos) break;
       rest = rest.substr(comma + 1);
     }
@@ -147,7 +153,8 @@ std::string to_string(const PolicySpec& spec) {
   const auto add = [&](const std::string& setting) { settings += (settings.empty() ? ":" : ",") + setting; };
   for (std::size_t k = 0; k < kComponentKinds; ++k) {
     const auto kind = static_cast<ComponentKind>(k);
-    if (preset == nullptr || spec.components[k] != preset->components[k]) add(fmt::format("{}={}", name(kind), spec.components[k]));
+    if (preset == nullptr || spec.components[k] != preset->components[k])
+      add(fmt::format("{}={}", name(kind), spec.components[k]));
   }
   for (const auto& [key, value] : spec.parameters) {
     const std::size_t dot = key.find('.');

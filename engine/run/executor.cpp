@@ -20,7 +20,8 @@ constexpr Outcome outcome_of(bool fetched_path, bool streamed, bool cpu) {
 
 }  // namespace
 
-Executor::Executor(Machine& machine, Observer* observer, const ExecutorShape& shape, const Prior* prior, const Future* future)
+Executor::Executor(Machine& machine, Observer* observer, const ExecutorShape& shape, const Prior* prior,
+                   const Future* future)
     : machine_(machine),
       observer_(observer),
       shape_(shape),
@@ -36,7 +37,8 @@ Executor::Executor(Machine& machine, Observer* observer, const ExecutorShape& sh
   context_.machine = &machine;
 }
 
-// --- configuration ----------------------------------------------------------------------------------------------------------
+// --- configuration
+// ----------------------------------------------------------------------------------------------------------
 
 void Executor::configure(const PolicySpec& spec, int slots, bool reset_cache) {
   check_fits(spec, slots, shape_.layers * shape_.experts);
@@ -105,10 +107,13 @@ void Executor::place_initially() {
   std::string note;
   const std::vector<ExpertId> targets = policy_->allocator->initial(context_, cache_.pools(), note);
   if (!note.empty() && observer_ != nullptr) {
-    observer_->on_health({.code = policy_->spec.preset + ".no_prior", .severity = Severity::warning, .count = 1, .text = note});
+    observer_->on_health(
+        {.code = policy_->spec.preset + ".no_prior", .severity = Severity::warning, .count = 1, .text = note});
   }
   std::vector<bool> is_target(static_cast<std::size_t>(shape_.layers * shape_.experts), false);
-  const auto mark = [&](ExpertId id) { return is_target[static_cast<std::size_t>(id.layer * shape_.experts + id.expert)]; };
+  const auto mark = [&](ExpertId id) {
+    return is_target[static_cast<std::size_t>(id.layer * shape_.experts + id.expert)];
+  };
   for (ExpertId id : targets) mark(id) = true;
   for (ExpertId id : targets) {
     if (cache_.at(id).state != State::absent) continue;
@@ -138,7 +143,8 @@ void Executor::sequence_begins() {
   policy_->sequence_begins();
 }
 
-// --- cache ------------------------------------------------------------------------------------------------------------------
+// --- cache
+// ------------------------------------------------------------------------------------------------------------------
 
 void Executor::emit(const ResidencyRecord& r) {
   if (observer_ != nullptr) observer_->on_event(r);
@@ -152,8 +158,14 @@ void Executor::note_loaded() {
       ++i;
       continue;
     }
-    emit({.at_ns = machine_.completed_ns(entry.ready), .step = context_.step, .layer = id.layer, .expert = id.expert, .slot = entry.slot,
-          .change = ResidencyChange::loaded, .reason = entry.reason, .used = entry.used});
+    emit({.at_ns = machine_.completed_ns(entry.ready),
+          .step = context_.step,
+          .layer = id.layer,
+          .expert = id.expert,
+          .slot = entry.slot,
+          .change = ResidencyChange::loaded,
+          .reason = entry.reason,
+          .used = entry.used});
     cache_.loaded(id);
   }
 }
@@ -162,8 +174,14 @@ void Executor::evict(ExpertId id, ResidencyChange change) {
   const ExpertCache::Entry entry = cache_.at(id);
   machine_.unpublish(id);
   cache_.release(id);
-  emit({.at_ns = machine_.now(), .step = context_.step, .layer = id.layer, .expert = id.expert, .slot = entry.slot, .change = change,
-        .reason = entry.reason, .used = entry.used});
+  emit({.at_ns = machine_.now(),
+        .step = context_.step,
+        .layer = id.layer,
+        .expert = id.expert,
+        .slot = entry.slot,
+        .change = change,
+        .reason = entry.reason,
+        .used = entry.used});
 }
 
 // Whom to evict for an expert: the lowest keep score among those that are resident and not wanted by this layer.
@@ -177,7 +195,8 @@ std::optional<ExpertId> Executor::victim_for(ExpertId incoming) {
     if (is_demanded(id) && !evictor.compares_incoming()) return;
     if (std::find(wanted_.begin(), wanted_.end(), id) != wanted_.end()) return;
     const double score = evictor.keep_score(context_, id);
-    const bool lower = !victim || score < lowest || (score == lowest && use(id).last_use_tick < use(*victim).last_use_tick);
+    const bool lower =
+        !victim || score < lowest || (score == lowest && use(id).last_use_tick < use(*victim).last_use_tick);
     if (lower) victim = id, lowest = score;
   });
   if (victim && evictor.compares_incoming() && evictor.keep_score(context_, incoming) <= lowest) return std::nullopt;
@@ -194,10 +213,12 @@ std::optional<SlotId> Executor::slot_for(ExpertId incoming) {
 }
 
 Ticket Executor::copy(ExpertId id, SlotId slot, CopyReason reason, bool publish) {
-  return machine_.copy_expert({.expert = id, .slot = slot, .reason = reason, .publish = publish, .after = cache_.last_reader(slot)});
+  return machine_.copy_expert(
+      {.expert = id, .slot = slot, .reason = reason, .publish = publish, .after = cache_.last_reader(slot)});
 }
 
-// --- a step -----------------------------------------------------------------------------------------------------------------
+// --- a step
+// -----------------------------------------------------------------------------------------------------------------
 
 void Executor::run_step(const StepInput& input, Phase phase, std::span<const RouteRecord> given) {
   context_.step = input.step;
@@ -216,12 +237,16 @@ void Executor::run_step(const StepInput& input, Phase phase, std::span<const Rou
 void Executor::run_layer(int layer, std::span<const RouteRecord> given) {
   context_.layer = layer;
   // Tick 0 means never: the first layer of the first step is tick 1.
-  context_.tick = std::uint64_t{context_.step} * static_cast<std::uint64_t>(shape_.layers) + static_cast<std::uint64_t>(layer) + 1;
+  context_.tick =
+      std::uint64_t{context_.step} * static_cast<std::uint64_t>(shape_.layers) + static_cast<std::uint64_t>(layer) + 1;
   machine_.attention(layer);
   const int ahead = shape_.layers - 1 - layer;
   const int used = std::min(policy_->lookahead(), ahead);
-  machine_.router({.layer = layer, .lookahead_used = used, .lookahead_recorded = std::min(std::max(used, shape_.recorded_gates), ahead),
-                   .start_resident = policy_->gate->keeps_router(), .given = given});
+  machine_.router({.layer = layer,
+                   .lookahead_used = used,
+                   .lookahead_recorded = std::min(std::max(used, shape_.recorded_gates), ahead),
+                   .start_resident = policy_->gate->keeps_router(),
+                   .given = given});
   const LayerRoutes routes = machine_.wait_routes();
   flush_demands();
   if (observer_ != nullptr) {
@@ -245,7 +270,9 @@ void Executor::plan(const LayerRoutes& routes) {
     demanded_[d.expert.expert] = 1;
     const ExpertCache::Entry& entry = cache_.at(d.expert);
     const bool usable = d.started != 0 || (!policy_->gate->keeps_router() && entry.state == State::resident);
-    const DemandState state = usable ? DemandState::hit : entry.state != State::absent ? DemandState::late : DemandState::miss;
+    const DemandState state = usable                         ? DemandState::hit
+                              : entry.state != State::absent ? DemandState::late
+                                                             : DemandState::miss;
     views_.push_back({.demand = &d, .state = state});
     ExpertUse& u = use(d.expert);
     u.last_use_tick = context_.tick;
@@ -257,7 +284,8 @@ void Executor::plan(const LayerRoutes& routes) {
     // An evictor that may refuse an expert must see the most worthy first, or a later one would have to displace it.
     std::stable_sort(views_.begin(), views_.end(), [&](const DemandView& a, const DemandView& b) {
       if (a.state != b.state) return a.state < b.state;
-      return policy_->evictor->keep_score(context_, a.demand->expert) > policy_->evictor->keep_score(context_, b.demand->expert);
+      return policy_->evictor->keep_score(context_, a.demand->expert) >
+             policy_->evictor->keep_score(context_, b.demand->expert);
     });
   }
   cancel_refuted();
@@ -329,7 +357,8 @@ void Executor::plan_prefetches(const LayerRoutes& routes) {
 void Executor::carry_out(const LayerRoutes& routes) {
   tickets_.clear();
   for (const Planned& p : plan_) {
-    if (p.path == Path::fetch) cache_.at(p.demand->expert).ready = copy(p.demand->expert, p.slot, CopyReason::demand, true);
+    if (p.path == Path::fetch)
+      cache_.at(p.demand->expert).ready = copy(p.demand->expert, p.slot, CopyReason::demand, true);
     if (p.path == Path::slot) machine_.raise_copy(cache_.at(p.demand->expert).ready);
   }
   for (const Planned& p : plan_) {
@@ -337,11 +366,18 @@ void Executor::carry_out(const LayerRoutes& routes) {
     tickets_.push_back(done);
     const ExpertId id = p.demand->expert;
     std::uint16_t picks = static_cast<std::uint16_t>(p.demand->rows.size());
-    pending_.push_back({.record = {.asked_ns = routes.asked_ns, .step = context_.step, .layer = id.layer, .expert = id.expert, .picks = picks,
-                                   .rank = p.demand->rank, .weight = p.demand->weight, .state = p.state,
-                                   .outcome = outcome_of(p.path == Path::fetch, p.path == Path::stream, p.path == Path::cpu),
-                                   .prefetched = p.prefetched},
-                        .done = done});
+    pending_.push_back(
+        {.record = {.asked_ns = routes.asked_ns,
+                    .step = context_.step,
+                    .layer = id.layer,
+                    .expert = id.expert,
+                    .picks = picks,
+                    .rank = p.demand->rank,
+                    .weight = p.demand->weight,
+                    .state = p.state,
+                    .outcome = outcome_of(p.path == Path::fetch, p.path == Path::stream, p.path == Path::cpu),
+                    .prefetched = p.prefetched},
+         .done = done});
   }
   machine_.combine(context_.layer, tickets_);
   issue_prefetches();

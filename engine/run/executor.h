@@ -1,5 +1,5 @@
-// Runs the layers of a step: takes a route, asks the policy for a plan and carries it out on the machine's lanes. The same
-// code runs live on any machine and in replay, where the routes are given and the arithmetic is switched off.
+// Runs the layers of a step: takes a route, asks the policy for a plan and carries it out on the machine's lanes. The
+// same code runs live on any machine and in replay, where the routes are given and the arithmetic is switched off.
 #pragma once
 
 #include <functional>
@@ -26,14 +26,15 @@ class Executor {
   // `prior` and `future` may be nullptr and outlive the executor.
   Executor(Machine&, Observer*, const ExecutorShape&, const Prior* prior, const Future* future);
 
-  // Between steps. Takes the policy and so many slots into force; experts that no longer fit are dropped, what the policy's
-  // allocator wants resident is queued for placement. InputError when the machine cannot hold the slots; then nothing has
-  // changed. Returns sentences for health by code.
+  // Between steps. Takes the policy and so many slots into force; experts that no longer fit are dropped, what the
+  // policy's allocator wants resident is queued for placement. InputError when the machine cannot hold the slots; then
+  // nothing has changed. Returns sentences for health by code.
   void configure(const PolicySpec&, int slots, bool reset_cache);
   void wait_for_placement();
 
   void sequence_begins();
-  // One forward pass; leaves the logits on the machine. `given`: recorded routes ordered by layer, then token; empty = live.
+  // One forward pass; leaves the logits on the machine. `given`: recorded routes ordered by layer, then token; empty =
+  // live.
   void run_step(const StepInput&, Phase, std::span<const RouteRecord> given);
 
   const Policy& policy() const { return *policy_; }
@@ -66,8 +67,8 @@ class Executor {
   std::optional<SlotId> slot_for(ExpertId incoming);
   std::optional<ExpertId> victim_for(ExpertId incoming);
   void evict(ExpertId, ResidencyChange);
-  void note_loaded();                // takes over what has been copied since
-  void settle();                     // no copy under way any more
+  void note_loaded();  // takes over what has been copied since
+  void settle();       // no copy under way any more
   void shrink_to_pools();
   void place_initially();
   void resize(int slots);
@@ -88,14 +89,14 @@ class Executor {
   std::size_t next_staging_ = 0;
 
   // The layer in work.
-  std::vector<std::uint8_t> demanded_;     // by expert
+  std::vector<std::uint8_t> demanded_;  // by expert
   std::vector<DemandView> views_;
   std::vector<Planned> plan_;
   std::vector<Candidate> candidates_;
-  std::vector<ExpertId> wanted_;           // to prefetch
-  std::vector<ExpertId> prefetches_;       // planned: have a slot
+  std::vector<ExpertId> wanted_;      // to prefetch
+  std::vector<ExpertId> prefetches_;  // planned: have a slot
   std::vector<Ticket> tickets_;
-  std::vector<PendingDemand> pending_;     // demands whose completion is not known yet
+  std::vector<PendingDemand> pending_;  // demands whose completion is not known yet
 };
 
 }  // namespace expertscope

@@ -26,7 +26,8 @@ SlotId ExpertCache::take_free_slot() {
 
 bool ExpertCache::pool_has_room(int layer) const {
   if (free_.empty()) return false;
-  return pools_.global ? occupied_total_ < pools_.slots[0] : occupied_[static_cast<std::size_t>(layer)] < pools_.slots[static_cast<std::size_t>(layer)];
+  return pools_.global ? occupied_total_ < pools_.slots[0]
+                       : occupied_[static_cast<std::size_t>(layer)] < pools_.slots[static_cast<std::size_t>(layer)];
 }
 
 int ExpertCache::pool_overflow(int layer) const {

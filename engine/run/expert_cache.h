@@ -1,5 +1,5 @@
-// Which expert is in which slot: the host's map of device memory. Bookkeeping only: copies are the executor's. Eviction is a
-// map update; nothing is ever copied back.
+// Which expert is in which slot: the host's map of device memory. Bookkeeping only: copies are the executor's. Eviction
+// is a map update; nothing is ever copied back.
 #pragma once
 
 #include <cstdint>
@@ -19,9 +19,9 @@ class ExpertCache {
   struct Entry {
     State state = State::absent;
     SlotId slot = kNone16;
-    Ticket ready = 0;        // completion of the copy that fills the slot
+    Ticket ready = 0;                        // completion of the copy that fills the slot
     CopyReason reason = CopyReason::demand;  // why it was loaded
-    bool used = false;       // by a demand since then
+    bool used = false;                       // by a demand since then
   };
 
   ExpertCache(int layers, int experts);
@@ -36,9 +36,9 @@ class ExpertCache {
   const Pools& pools() const { return pools_; }
   int slot_count() const { return slot_count_; }
   void add_slots(std::span<const SlotId> slots);
-  SlotId take_free_slot();               // one that no expert occupies; removes it from the cache
-  bool pool_has_room(int layer) const;   // another expert of this layer may be loaded without an eviction
-  int pool_overflow(int layer) const;    // experts too many since the pools became smaller
+  SlotId take_free_slot();              // one that no expert occupies; removes it from the cache
+  bool pool_has_room(int layer) const;  // another expert of this layer may be loaded without an eviction
+  int pool_overflow(int layer) const;   // experts too many since the pools became smaller
   // Experts that compete for a slot with those of this layer.
   template <typename F>
   void for_each_in_pool(int layer, F&& f) {
@@ -53,10 +53,10 @@ class ExpertCache {
 
   // --- changes
   void start_loading(ExpertId, SlotId, CopyReason);  // the slot must be free: take one with free_slot()
-  SlotId free_slot();                                 // asserts that there is one
+  SlotId free_slot();                                // asserts that there is one
   bool has_free_slot() const { return !free_.empty(); }
-  void loaded(ExpertId);                              // its copy completed
-  SlotId release(ExpertId);                           // evicted, dropped or cancelled; its slot is free again
+  void loaded(ExpertId);     // its copy completed
+  SlotId release(ExpertId);  // evicted, dropped or cancelled; its slot is free again
 
   // Experts whose copy is under way, in the order in which they were started.
   const std::vector<ExpertId>& loading() const { return loading_; }
@@ -72,7 +72,7 @@ class ExpertCache {
   Pools pools_;
   int slot_count_ = 0;
   std::vector<Entry> entries_;
-  std::vector<int> occupied_;      // experts not absent, by layer
+  std::vector<int> occupied_;  // experts not absent, by layer
   int occupied_total_ = 0;
   std::vector<SlotId> free_;
   std::vector<ExpertId> loading_;

@@ -40,7 +40,10 @@ class RecordedFuture final : public Future {
 RunShape shape_of(const RecordedRun& run) {
   int most_tokens = 1;
   for (const StepRecord& s : run.steps) most_tokens = std::max<int>(most_tokens, s.tokens);
-  return {.layers = run.info.layers, .experts = run.info.experts, .top_k = run.info.top_k, .context = run.info.context,
+  return {.layers = run.info.layers,
+          .experts = run.info.experts,
+          .top_k = run.info.top_k,
+          .context = run.info.context,
           .max_step_tokens = most_tokens};
 }
 
@@ -67,8 +70,8 @@ std::string why_not(const RecordedRun& run, const EpochRecord& epoch) {
   const int all_experts = run.info.layers * run.info.experts;
   const int needed = std::min(policy.lookahead(), run.info.layers - 1);
   if (needed > run.info.recorded_gates) {
-    return fmt::format("{} needs the gates of {} coming layer{}, the session has {}: record it with --record-gates {}", epoch.policy_spec, needed,
-                       needed == 1 ? "" : "s", run.info.recorded_gates, needed);
+    return fmt::format("{} needs the gates of {} coming layer{}, the session has {}: record it with --record-gates {}",
+                       epoch.policy_spec, needed, needed == 1 ? "" : "s", run.info.recorded_gates, needed);
   }
   try {
     check_fits(spec, static_cast<int>(epoch.cache_ratio * all_experts + 1e-9), all_experts);
@@ -91,13 +94,16 @@ class StepRoutes {
     const auto it = std::lower_bound(first_.begin(), first_.end(), std::pair<std::uint32_t, std::size_t>{step.step, 0});
     const auto wanted = static_cast<std::size_t>(run_.info.layers) * step.tokens;
     const bool there = it != first_.end() && it->first == step.step && it->second + wanted <= run_.routes.size();
-    const std::span<const RouteRecord> routes = there ? std::span(run_.routes).subspan(it->second, wanted) : std::span<const RouteRecord>{};
+    const std::span<const RouteRecord> routes =
+        there ? std::span(run_.routes).subspan(it->second, wanted) : std::span<const RouteRecord>{};
     bool complete = there;
     for (std::size_t i = 0; i < routes.size() && complete; ++i) {
       const RouteRecord& r = routes[i];
       complete = r.step == step.step && r.layer == i / step.tokens && r.token == i % step.tokens;
     }
-    if (!complete) throw InputError(fmt::format("the session's routes of step {} are not complete, so it cannot be replayed", step.step));
+    if (!complete)
+      throw InputError(
+          fmt::format("the session's routes of step {} are not complete, so it cannot be replayed", step.step));
     return routes;
   }
 
@@ -109,7 +115,10 @@ class StepRoutes {
 std::vector<TokenInput> tokens_of(const StepRecord& step) {
   std::vector<TokenInput> tokens(step.tokens);
   for (std::size_t i = 0; i < tokens.size(); ++i) {
-    tokens[i] = {.id = 0, .sequence = 0, .position = static_cast<int>(step.first_position + i), .wants_logits = i + step.logits >= tokens.size()};
+    tokens[i] = {.id = 0,
+                 .sequence = 0,
+                 .position = static_cast<int>(step.first_position + i),
+                 .wants_logits = i + step.logits >= tokens.size()};
   }
   return tokens;
 }
@@ -127,14 +136,19 @@ void replay(const RecordedRun& run, const ReplayRequest& request, Observer& obse
   if (const std::string why = why_not(run, request); !why.empty()) throw InputError(why);
   const std::vector<EpochRecord> changes = epochs_of(run, request);
   if (changes.empty()) throw InputError("the session has no epochs, so it cannot be replayed");
-  const std::unique_ptr<Machine> machine = make_emulated_machine(parse_profile(run.info.profile_json, "the session's machine profile"),
-                                                                 parse_cost_shape(run.info.cost_shape_json), shape_of(run), nullptr, nullptr);
+  const std::unique_ptr<Machine> machine =
+      make_emulated_machine(parse_profile(run.info.profile_json, "the session's machine profile"),
+                            parse_cost_shape(run.info.cost_shape_json), shape_of(run), nullptr, nullptr);
   std::optional<Prior> prior = request.prior;
-  if (!prior && !run.info.prior_json.empty()) prior = parse_prior(run.info.prior_json, "the session's prior", run.info.layers, run.info.experts);
+  if (!prior && !run.info.prior_json.empty())
+    prior = parse_prior(run.info.prior_json, "the session's prior", run.info.layers, run.info.experts);
   const RecordedFuture future(run);
   const StepRoutes routes(run);
   Executor executor(*machine, &observer,
-                    {.layers = run.info.layers, .experts = run.info.experts, .top_k = run.info.top_k, .recorded_gates = run.info.recorded_gates},
+                    {.layers = run.info.layers,
+                     .experts = run.info.experts,
+                     .top_k = run.info.top_k,
+                     .recorded_gates = run.info.recorded_gates},
                     prior ? &*prior : nullptr, &future);
   Epochs epochs(executor, *machine, &observer, run.info.expert_bytes, run.info.layers * run.info.experts);
 
@@ -151,7 +165,10 @@ void replay(const RecordedRun& run, const ReplayRequest& request, Observer& obse
   const auto apply_changes = [&](std::uint32_t step) {
     for (; next_change < changes.size() && changes[next_change].step <= step; ++next_change) {
       const EpochRecord& c = changes[next_change];
-      epochs.begin({.policy = parse_policy_spec(c.policy_spec), .cache_ratio = c.cache_ratio, .cache_reset = c.cache_reset, .source = c.source,
+      epochs.begin({.policy = parse_policy_spec(c.policy_spec),
+                    .cache_ratio = c.cache_ratio,
+                    .cache_reset = c.cache_reset,
+                    .source = c.source,
                     .text = c.change},
                    c.step, c.at_token);
       if (next_change == 0) executor.wait_for_placement();

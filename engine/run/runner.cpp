@@ -98,7 +98,8 @@ struct Runner::State {
   std::function<void(int first)> after_logits;  // reads the machine's logits of a step before sampling
 };
 
-// --- set-up ---------------------------------------------------------------------------------------------------------------
+// --- set-up
+// ---------------------------------------------------------------------------------------------------------------
 
 void Runner::State::describe() {
   const ModelDescription& d = model.description();
@@ -113,7 +114,8 @@ void Runner::State::describe() {
   info.recorded_gates = options.record_gates;
   info.prefill_chunk = options.prefill_chunk;
   info.policy_spec = to_string(options.policy);
-  info.sampling_json = nlohmann::ordered_json{{"temperature", options.sampling.temperature}, {"top_p", options.sampling.top_p},
+  info.sampling_json = nlohmann::ordered_json{{"temperature", options.sampling.temperature},
+                                              {"top_p", options.sampling.top_p},
                                               {"seed", options.sampling.seed}}
                            .dump();
   if (options.prior) info.prior_json = to_json(*options.prior);
@@ -122,7 +124,8 @@ void Runner::State::describe() {
 
 void Runner::State::refuse_oracle(const PolicySpec& policy) const {
   if (!Policy(policy).needs_future()) return;
-  throw InputError(fmt::format("policy {}: an oracle knows the future and exists in replay alone: use expertscope replay", to_string(policy)));
+  throw InputError(fmt::format(
+      "policy {}: an oracle knows the future and exists in replay alone: use expertscope replay", to_string(policy)));
 }
 
 void Runner::State::start() {
@@ -134,9 +137,11 @@ void Runner::State::start() {
   epochs = std::make_unique<Epochs>(executor, machine, observer, info.expert_bytes, all_experts);
   double ratio = options.cache_ratio;
   if (options.cache_bytes) {
-    ratio = std::min(1.0, static_cast<double>(*options.cache_bytes) / (static_cast<double>(info.expert_bytes) * all_experts));
+    ratio = std::min(
+        1.0, static_cast<double>(*options.cache_bytes) / (static_cast<double>(info.expert_bytes) * all_experts));
   }
-  if (!std::isfinite(ratio) || ratio < 0 || ratio > 1) throw InputError(fmt::format("cache ratio {} is not allowed: give a share from 0 to 1", ratio));
+  if (!std::isfinite(ratio) || ratio < 0 || ratio > 1)
+    throw InputError(fmt::format("cache ratio {} is not allowed: give a share from 0 to 1", ratio));
   info.cache_ratio = ratio;
   info.slots = static_cast<std::uint32_t>(epochs->slots_for(ratio));
   info.cache_bytes = info.slots * info.expert_bytes;
@@ -149,7 +154,8 @@ void Runner::State::start() {
   if (observer != nullptr) observer->on_start(info);
 }
 
-// --- prompts --------------------------------------------------------------------------------------------------------------
+// --- prompts
+// --------------------------------------------------------------------------------------------------------------
 
 void Runner::State::begin_prompt(const PromptItem& item) {
   machine.reset_sequence(0);
@@ -158,7 +164,11 @@ void Runner::State::begin_prompt(const PromptItem& item) {
   position = 0;
   output.clear();
   if (observer != nullptr) {
-    PromptRecord record{.prompt = prompts, .first_step = next_step, .at_ns = machine.now(), .workload = item.workload, .text = item.text};
+    PromptRecord record{.prompt = prompts,
+                        .first_step = next_step,
+                        .at_ns = machine.now(),
+                        .workload = item.workload,
+                        .text = item.text};
     if (item.text.empty() && model.has_tokenizer()) record.text = model.tokenizer().decode(item.ids);
     observer->on_prompt(record);
   }
@@ -166,7 +176,8 @@ void Runner::State::begin_prompt(const PromptItem& item) {
 
 void Runner::State::emit_token(const TokenRecord& token) {
   if (observer == nullptr) return;
-  if (model.has_tokenizer() && known_pieces.insert(token.id).second) observer->on_piece(token.id, model.tokenizer().bytes(token.id));
+  if (model.has_tokenizer() && known_pieces.insert(token.id).second)
+    observer->on_piece(token.id, model.tokenizer().bytes(token.id));
   observer->on_event(token);
 }
 
@@ -178,22 +189,31 @@ void Runner::State::shift_context() {
   position = 0;
   history.clear();
   if (observer != nullptr) {
-    observer->on_health({.code = "context.shifted", .severity = Severity::info, .count = 1,
+    observer->on_health({.code = "context.shifted",
+                         .severity = Severity::info,
+                         .count = 1,
                          .text = "the context was full: the run went on from its last half"});
   }
   prefill(last, false);
 }
 
-void Runner::State::step(std::span<const std::int32_t> ids, Phase phase, int wanted_logits, bool sample, std::int32_t forced) {
+void Runner::State::step(std::span<const std::int32_t> ids, Phase phase, int wanted_logits, bool sample,
+                         std::int32_t forced) {
   std::vector<TokenInput> tokens(ids.size());
   for (std::size_t i = 0; i < ids.size(); ++i) {
     const bool wants = i + static_cast<std::size_t>(wanted_logits) >= ids.size();
     tokens[i] = {.id = ids[i], .sequence = 0, .position = position + static_cast<int>(i), .wants_logits = wants};
   }
-  StepRecord record{.start_ns = machine.now(), .step = next_step, .prompt = prompts, .epoch = epochs->current(),
-                    .first_position = static_cast<std::uint32_t>(position), .first_generated = generated,
-                    .tokens = static_cast<std::uint16_t>(ids.size()), .sampled = static_cast<std::uint16_t>(sample ? 1 : 0),
-                    .logits = static_cast<std::uint16_t>(wanted_logits), .phase = phase};
+  StepRecord record{.start_ns = machine.now(),
+                    .step = next_step,
+                    .prompt = prompts,
+                    .epoch = epochs->current(),
+                    .first_position = static_cast<std::uint32_t>(position),
+                    .first_generated = generated,
+                    .tokens = static_cast<std::uint16_t>(ids.size()),
+                    .sampled = static_cast<std::uint16_t>(sample ? 1 : 0),
+                    .logits = static_cast<std::uint16_t>(wanted_logits),
+                    .phase = phase};
   executor.run_step({.step = next_step, .tokens = tokens}, phase, {});
   if (after_logits) after_logits(static_cast<int>(ids.size()) - wanted_logits);
   if (sample) {
@@ -205,7 +225,12 @@ void Runner::State::step(std::span<const std::int32_t> ids, Phase phase, int wan
   record.end_ns = machine.now();
   if (observer != nullptr) observer->on_event(record);
   if (sample) {
-    emit_token({.at_ns = record.end_ns, .step = next_step, .prompt = prompts, .index = generated, .id = output.back(), .generated = true});
+    emit_token({.at_ns = record.end_ns,
+                .step = next_step,
+                .prompt = prompts,
+                .index = generated,
+                .id = output.back(),
+                .generated = true});
     ++generated;
   }
   ++next_step;
@@ -217,7 +242,8 @@ void Runner::State::step(std::span<const std::int32_t> ids, Phase phase, int wan
 void Runner::State::prefill(std::span<const std::int32_t> ids, bool logits_of_last) {
   while (!ids.empty()) {
     if (position == context()) shift_context();
-    const auto n = std::min({ids.size(), static_cast<std::size_t>(options.prefill_chunk), static_cast<std::size_t>(context() - position)});
+    const auto n = std::min(
+        {ids.size(), static_cast<std::size_t>(options.prefill_chunk), static_cast<std::size_t>(context() - position)});
     step(ids.first(n), Phase::prefill, logits_of_last && n == ids.size() ? 1 : 0, false, -1);
     ids = ids.subspan(n);
   }
@@ -226,7 +252,8 @@ void Runner::State::prefill(std::span<const std::int32_t> ids, bool logits_of_la
 void Runner::State::check_ids(std::span<const std::int32_t> ids) const {
   for (std::int32_t id : ids) {
     if (id < 0 || id >= model.description().vocab) {
-      throw InputError(fmt::format("token id {} is not in the model's vocabulary: ids go from 0 to {}", id, model.description().vocab - 1));
+      throw InputError(fmt::format("token id {} is not in the model's vocabulary: ids go from 0 to {}", id,
+                                   model.description().vocab - 1));
     }
   }
 }
@@ -237,12 +264,17 @@ void Runner::State::generate(const PromptItem& item, int tokens, std::span<const
   if (!boundary()) return;
   begin_prompt(item);
   for (std::size_t i = 0; i < item.ids.size(); ++i) {
-    emit_token({.at_ns = machine.now(), .step = next_step, .prompt = prompts, .index = static_cast<std::uint32_t>(i), .id = item.ids[i]});
+    emit_token({.at_ns = machine.now(),
+                .step = next_step,
+                .prompt = prompts,
+                .index = static_cast<std::uint32_t>(i),
+                .id = item.ids[i]});
   }
   const auto forced_at = [&](int i) { return forced.empty() ? -1 : forced[static_cast<std::size_t>(i)]; };
   // All but the prompt's last chunk; the last one samples the first token.
   std::span<const std::int32_t> ids = item.ids;
-  const auto last = std::min<std::size_t>(ids.size(), static_cast<std::size_t>(std::min(options.prefill_chunk, context())));
+  const auto last =
+      std::min<std::size_t>(ids.size(), static_cast<std::size_t>(std::min(options.prefill_chunk, context())));
   const std::size_t before = (ids.size() - 1) / last * last;
   prefill(ids.first(before), false);
   ids = ids.subspan(before);
@@ -265,19 +297,23 @@ void Runner::State::generate(const PromptItem& item, int tokens, std::span<const
   ++prompts;
 }
 
-// --- commands -------------------------------------------------------------------------------------------------------------
+// --- commands
+// -------------------------------------------------------------------------------------------------------------
 
-void Runner::State::change(const PolicySpec& policy, double ratio, bool reset, const std::string& source, const std::string& text) {
+void Runner::State::change(const PolicySpec& policy, double ratio, bool reset, const std::string& source,
+                           const std::string& text) {
   refuse_oracle(policy);
   const std::int64_t peak_before = machine.memory().gpu_peak_bytes;
-  epochs->begin({.policy = policy, .cache_ratio = ratio, .cache_reset = reset, .source = source, .text = text}, next_step, generated);
+  epochs->begin({.policy = policy, .cache_ratio = ratio, .cache_reset = reset, .source = source, .text = text},
+                next_step, generated);
   if (observer != nullptr && machine.memory().gpu_peak_bytes != peak_before) {
     info.memory.gpu_peak_bytes = machine.memory().gpu_peak_bytes;
     observer->on_start(info);
   }
 }
 
-// --- the public face --------------------------------------------------------------------------------------------------------
+// --- the public face
+// --------------------------------------------------------------------------------------------------------
 
 Runner::Runner(const Model& model, Machine& machine, Observer* observer, const RunOptions& options)
     : state_(std::make_unique<State>(model, machine, observer, options)) {
@@ -286,9 +322,13 @@ Runner::Runner(const Model& model, Machine& machine, Observer* observer, const R
 
 Runner::~Runner() = default;
 
-void Runner::set_boundary_hook(BoundaryHook hook) { state_->hook = std::move(hook); }
+void Runner::set_boundary_hook(BoundaryHook hook) {
+  state_->hook = std::move(hook);
+}
 
-std::vector<std::int32_t> Runner::tokenize(const std::string& text) const { return state_->model.tokenizer().encode(text); }
+std::vector<std::int32_t> Runner::tokenize(const std::string& text) const {
+  return state_->model.tokenizer().encode(text);
+}
 
 std::vector<std::int32_t> Runner::run_prompt(const PromptItem& item, int tokens) {
   PromptItem with_ids = item;
@@ -314,12 +354,17 @@ void Runner::run_text(const PromptItem& item) {
   if (ids.size() < 2) throw InputError("the text is too short for a perplexity: give at least two tokens");
   if (!s.boundary()) return;
   const auto window = static_cast<std::size_t>(s.context()), stride = window / 2;
-  // Every token but the first is scored once: in the first window all, in the others those that the window before did not hold.
+  // Every token but the first is scored once: in the first window all, in the others those that the window before did
+  // not hold.
   for (std::size_t begin = 0, scored = 1; scored < ids.size(); begin += stride) {
     const std::size_t end = std::min(ids.size(), begin + window);
     s.begin_prompt({.workload = item.workload, .text = begin == 0 ? item.text : std::string(), .ids = {}});
     for (std::size_t i = begin; i < end; ++i) {
-      s.emit_token({.at_ns = s.machine.now(), .step = s.next_step, .prompt = s.prompts, .index = static_cast<std::uint32_t>(i), .id = ids[i]});
+      s.emit_token({.at_ns = s.machine.now(),
+                    .step = s.next_step,
+                    .prompt = s.prompts,
+                    .index = static_cast<std::uint32_t>(i),
+                    .id = ids[i]});
     }
     QualityRecord quality{.prompt = s.prompts};
     for (std::size_t at = begin; at < end;) {
@@ -369,19 +414,35 @@ void Runner::apply(const Command& command) {
     case CommandKind::set_cache_ratio:
       s.change(policy, command.value, false, command.source, fmt::format("cache ratio {} -> {}", ratio, command.value));
       break;
-    case CommandKind::reset_cache: s.change(policy, ratio, true, command.source, "cache reset"); break;
-    case CommandKind::mark:
-      if (s.observer != nullptr) s.observer->on_mark({.at_ns = s.machine.now(), .at_token = s.generated, .text = command.text});
+    case CommandKind::reset_cache:
+      s.change(policy, ratio, true, command.source, "cache reset");
       break;
-    default: ES_ASSERT(false, "this command is the caller's to carry out");
+    case CommandKind::mark:
+      if (s.observer != nullptr)
+        s.observer->on_mark({.at_ns = s.machine.now(), .at_token = s.generated, .text = command.text});
+      break;
+    default:
+      ES_ASSERT(false, "this command is the caller's to carry out");
   }
 }
 
-const PolicySpec& Runner::policy() const { return state_->epochs->policy(); }
-double Runner::cache_ratio() const { return state_->epochs->cache_ratio(); }
-std::int64_t Runner::cache_bytes() const { return state_->epochs->cache_bytes(); }
-std::uint32_t Runner::slots() const { return state_->epochs->slots(); }
-std::uint32_t Runner::generated() const { return state_->generated; }
-const RunInfo& Runner::info() const { return state_->info; }
+const PolicySpec& Runner::policy() const {
+  return state_->epochs->policy();
+}
+double Runner::cache_ratio() const {
+  return state_->epochs->cache_ratio();
+}
+std::int64_t Runner::cache_bytes() const {
+  return state_->epochs->cache_bytes();
+}
+std::uint32_t Runner::slots() const {
+  return state_->epochs->slots();
+}
+std::uint32_t Runner::generated() const {
+  return state_->generated;
+}
+const RunInfo& Runner::info() const {
+  return state_->info;
+}
 
 }  // namespace expertscope

@@ -24,14 +24,14 @@ class Executor;
 
 struct RunOptions {
   PolicySpec policy;
-  double cache_ratio = 0.25;                    // used when cache_bytes is not given
-  std::optional<std::int64_t> cache_bytes;      // of the cost shape
+  double cache_ratio = 0.25;                // used when cache_bytes is not given
+  std::optional<std::int64_t> cache_bytes;  // of the cost shape
   std::optional<Prior> prior;
   SamplingRule sampling;
   bool stop_at_eos = false;
   int record_gates = kMaxLookahead;
-  int record_logits = 0;                        // best logits of each prompt's last position, into the records
-  int prefill_chunk = 512;                      // tokens
+  int record_logits = 0;    // best logits of each prompt's last position, into the records
+  int prefill_chunk = 512;  // tokens
 };
 
 struct PromptItem {
@@ -55,16 +55,17 @@ class Runner {
   // Tokens of a text, BOS added as the model wants. InputError when the model has no tokenizer.
   std::vector<std::int32_t> tokenize(const std::string& text) const;
 
-  // One prompt: KV reset, cache kept; exactly `tokens` generated (fewer only with stop_at_eos or when the hook ends the run).
-  // Returns the generated ids.
+  // One prompt: KV reset, cache kept; exactly `tokens` generated (fewer only with stop_at_eos or when the hook ends the
+  // run). Returns the generated ids.
   std::vector<std::int32_t> run_prompt(const PromptItem&, int tokens);
-  // Decodes along the given ids one at a time instead of sampling: prefill of the first, one decode step for each other.
+  // Decodes along the given ids one at a time instead of sampling: prefill of the first, one decode step for each
+  // other.
   void run_forced(const PromptItem&, int tokens);
   // Teacher-forced over a long text in windows of the context with a stride of half; records the perplexity.
   void run_text(const PromptItem&);
 
-  // Policy, component, parameter, cache size, reset, mark: applied now (between tokens), recorded as an epoch. Other kinds are
-  // the caller's. InputError when refused; then nothing has changed.
+  // Policy, component, parameter, cache size, reset, mark: applied now (between tokens), recorded as an epoch. Other
+  // kinds are the caller's. InputError when refused; then nothing has changed.
   void apply(const Command&);
 
   const PolicySpec& policy() const;

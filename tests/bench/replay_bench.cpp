@@ -36,10 +36,12 @@ int main() {
   const double live = seconds_of([&] { run.generate(kTale, 900); });
   const RecordedRun recorded = run.events.recorded();
   const auto demands = static_cast<double>(run.events.demands.size());
-  std::printf("recorded %.0f demands in %.2f s\n%-12s %14s %12s\n", demands, live, "policy", "demands/s", "against live");
+  std::printf("recorded %.0f demands in %.2f s\n%-12s %14s %12s\n", demands, live, "policy", "demands/s",
+              "against live");
   for (const char* policy : {"on-demand", "lfu", "static", "cpu-only", "lookahead", "resident", "belady"}) {
     Nobody nobody;
-    const ReplayRequest request{.policy = parse_policy_spec(policy), .cache_ratio = std::string(policy) == "resident" ? 1 : 0.25};
+    const ReplayRequest request{.policy = parse_policy_spec(policy),
+                                .cache_ratio = std::string(policy) == "resident" ? 1 : 0.25};
     double best = 1e9;
     for (int i = 0; i < 3; ++i) best = std::min(best, seconds_of([&] { replay(recorded, request, nobody); }));
     std::printf("%-12s %14.0f %11.1fx\n", policy, demands / best, live / best);

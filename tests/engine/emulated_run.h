@@ -19,14 +19,18 @@ struct EmulatedRun {
                        const std::string& cost_shape = "mixtral-8x7b-q4", int threads = 1)
       : EmulatedRun(policy, cache_ratio, load_profile(profile), cost_shape, threads) {}
 
-  EmulatedRun(const std::string& policy, double cache_ratio, const MachineProfile& profile, const std::string& cost_shape, int threads = 1)
+  EmulatedRun(const std::string& policy, double cache_ratio, const MachineProfile& profile,
+              const std::string& cost_shape, int threads = 1)
       : pool(threads), arithmetic(demo_model(), pool, kChunk, 1) {
     options.policy = parse_policy_spec(policy);
     options.cache_ratio = cache_ratio;
     options.prefill_chunk = kChunk;
     const ModelDescription& d = demo_model().description();
     machine = make_emulated_machine(profile, load_cost_shape(cost_shape, demo_model()),
-                                    {.layers = d.layers, .experts = d.router.experts, .top_k = d.router.top_k, .context = d.context,
+                                    {.layers = d.layers,
+                                     .experts = d.router.experts,
+                                     .top_k = d.router.top_k,
+                                     .context = d.context,
                                      .max_step_tokens = kChunk},
                                     &demo_model(), &arithmetic);
   }
@@ -35,7 +39,9 @@ struct EmulatedRun {
     if (!runner_) runner_ = std::make_unique<Runner>(demo_model(), *machine, &events, options);
     return *runner_;
   }
-  std::vector<std::int32_t> generate(const std::string& prompt, int tokens) { return runner().run_prompt({.workload = "", .text = prompt, .ids = {}}, tokens); }
+  std::vector<std::int32_t> generate(const std::string& prompt, int tokens) {
+    return runner().run_prompt({.workload = "", .text = prompt, .ids = {}}, tokens);
+  }
 
   static constexpr int kChunk = 512;
   RunOptions options;  // may be changed before the first runner()

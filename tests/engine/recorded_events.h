@@ -30,12 +30,24 @@ class RecordedEvents : public Observer {
   void on_start(const RunInfo& i) override { info = i; }
   void on_event(const Event& e) override {
     switch (e.kind) {
-      case EventKind::work: works.push_back(e.work); break;
-      case EventKind::copy: copies.push_back(e.copy); break;
-      case EventKind::demand: demands.push_back(e.demand); break;
-      case EventKind::residency: residency.push_back(e.residency); break;
-      case EventKind::step: steps.push_back(e.step); break;
-      case EventKind::token: tokens.push_back(e.token); break;
+      case EventKind::work:
+        works.push_back(e.work);
+        break;
+      case EventKind::copy:
+        copies.push_back(e.copy);
+        break;
+      case EventKind::demand:
+        demands.push_back(e.demand);
+        break;
+      case EventKind::residency:
+        residency.push_back(e.residency);
+        break;
+      case EventKind::step:
+        steps.push_back(e.step);
+        break;
+      case EventKind::token:
+        tokens.push_back(e.token);
+        break;
     }
   }
   void on_route(const RouteRecord& r) override { routes.push_back(r); }
@@ -47,7 +59,9 @@ class RecordedEvents : public Observer {
   void on_logits(const LogitsRecord& r) override { logits.push_back(r); }
   void on_quality(const QualityRecord& r) override { quality.push_back(r); }
 
-  RecordedRun recorded() const { return {.info = info, .steps = steps, .prompts = prompts, .epochs = epochs, .routes = routes}; }
+  RecordedRun recorded() const {
+    return {.info = info, .steps = steps, .prompts = prompts, .epochs = epochs, .routes = routes};
+  }
 
   // --- questions
   std::int64_t count(DemandState state) const {

@@ -7,7 +7,8 @@ namespace {
 
 std::vector<OracleWindow> windows(int count) {
   std::vector<OracleWindow> out;
-  for (int i = 0; i < count; ++i) out.push_back({.start_ns = i * 100, .end_ns = i * 100 + 100, .demands = 10, .hits = i % 2 == 0 ? 10 : 5});
+  for (int i = 0; i < count; ++i)
+    out.push_back({.start_ns = i * 100, .end_ns = i * 100 + 100, .demands = 10, .hits = i % 2 == 0 ? 10 : 5});
   return out;
 }
 
@@ -26,7 +27,9 @@ TEST(OracleLine, JoinsWindowsThatAreTooNarrowToTellApart) {
   EXPECT_NEAR(segments[3].hit_rate, 0.75, 0.01);
 }
 
-TEST(OracleLine, IsEmptyWithoutFinishedWindows) { EXPECT_TRUE(oracle_segments({}, {.range = {0, 100}, .x0 = 0, .x1 = 100}).empty()); }
+TEST(OracleLine, IsEmptyWithoutFinishedWindows) {
+  EXPECT_TRUE(oracle_segments({}, {.range = {0, 100}, .x0 = 0, .x1 = 100}).empty());
+}
 
 }  // namespace
 }  // namespace expertscope

@@ -11,7 +11,10 @@ class Empty final : public Allocator {
 }  // namespace
 
 ComponentEntry allocator_empty() {
-  return {.decl = {.kind = ComponentKind::allocator, .name = "empty", .help = "Nothing is placed at the start.", .parameters = {}},
+  return {.decl = {.kind = ComponentKind::allocator,
+                   .name = "empty",
+                   .help = "Nothing is placed at the start.",
+                   .parameters = {}},
           .make = [](const Parameters&) { return std::make_unique<Empty>(); }};
 }
 

@@ -9,16 +9,21 @@ namespace {
 class Popular final : public Allocator {
  public:
   std::vector<ExpertId> initial(const PolicyContext& ctx, const Pools& pools, std::string& note) const override {
-    if (ctx.prior == nullptr) note = "no prior was given: the first experts of each layer are pinned instead of the most popular ones; give --prior";
+    if (ctx.prior == nullptr)
+      note =
+          "no prior was given: the first experts of each layer are pinned instead of the most popular ones; give "
+          "--prior";
     std::vector<ExpertId> all;
     for (int l = 0; l < ctx.layers; ++l) {
       std::vector<std::uint16_t> order(static_cast<std::size_t>(ctx.experts));
       std::iota(order.begin(), order.end(), std::uint16_t{0});
       if (ctx.prior != nullptr) {
         const std::vector<double>& share = ctx.prior->popularity[static_cast<std::size_t>(l)];
-        std::stable_sort(order.begin(), order.end(), [&](std::uint16_t a, std::uint16_t b) { return share[a] > share[b]; });
+        std::stable_sort(order.begin(), order.end(),
+                         [&](std::uint16_t a, std::uint16_t b) { return share[a] > share[b]; });
       }
-      if (!pools.global) order.resize(static_cast<std::size_t>(std::min(ctx.experts, pools.slots[static_cast<std::size_t>(l)])));
+      if (!pools.global)
+        order.resize(static_cast<std::size_t>(std::min(ctx.experts, pools.slots[static_cast<std::size_t>(l)])));
       for (std::uint16_t e : order) all.push_back({.layer = static_cast<std::uint16_t>(l), .expert = e});
     }
     if (pools.global) choose_globally(ctx, pools.slots[0], all);

@@ -11,7 +11,10 @@ class Global final : public CapacitySplitter {
 }  // namespace
 
 ComponentEntry capacity_global() {
-  return {.decl = {.kind = ComponentKind::capacity, .name = "global", .help = "One pool of slots for the experts of all layers.", .parameters = {}},
+  return {.decl = {.kind = ComponentKind::capacity,
+                   .name = "global",
+                   .help = "One pool of slots for the experts of all layers.",
+                   .parameters = {}},
           .make = [](const Parameters&) { return std::make_unique<Global>(); }};
 }
 

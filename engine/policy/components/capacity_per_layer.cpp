@@ -6,7 +6,8 @@ namespace {
 class PerLayer final : public CapacitySplitter {
  public:
   Pools split(const PolicyContext& ctx) const override {
-    Pools pools{.global = false, .slots = std::vector<int>(static_cast<std::size_t>(ctx.layers), ctx.slots / ctx.layers)};
+    Pools pools{.global = false,
+                .slots = std::vector<int>(static_cast<std::size_t>(ctx.layers), ctx.slots / ctx.layers)};
     for (int l = 0; l < ctx.slots % ctx.layers; ++l) ++pools.slots[static_cast<std::size_t>(l)];
     return pools;
   }
@@ -15,8 +16,10 @@ class PerLayer final : public CapacitySplitter {
 }  // namespace
 
 ComponentEntry capacity_per_layer() {
-  return {.decl = {.kind = ComponentKind::capacity, .name = "per-layer",
-                   .help = "Every layer has the same number of slots; the remainder goes to the first layers.", .parameters = {}},
+  return {.decl = {.kind = ComponentKind::capacity,
+                   .name = "per-layer",
+                   .help = "Every layer has the same number of slots; the remainder goes to the first layers.",
+                   .parameters = {}},
           .make = [](const Parameters&) { return std::make_unique<PerLayer>(); }};
 }
 

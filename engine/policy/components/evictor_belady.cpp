@@ -1,5 +1,5 @@
-// The oracle for request sets with bypass: the cache keeps those of its content and the request with the nearest next use
-// (reference: policies.md O1). "Never again" is infinitely far; ties by lower id through the common rule.
+// The oracle for request sets with bypass: the cache keeps those of its content and the request with the nearest next
+// use (reference: policies.md O1). "Never again" is infinitely far; ties by lower id through the common rule.
 #include "engine/assert.h"
 #include "engine/policy/components/all.h"
 
@@ -18,8 +18,10 @@ class Belady final : public Evictor {
 }  // namespace
 
 ComponentEntry evictor_belady() {
-  return {.decl = {.kind = ComponentKind::evictor, .name = "belady",
-                   .help = "Evicts the expert that is needed furthest in the future; replay only.", .parameters = {}},
+  return {.decl = {.kind = ComponentKind::evictor,
+                   .name = "belady",
+                   .help = "Evicts the expert that is needed furthest in the future; replay only.",
+                   .parameters = {}},
           .make = [](const Parameters&) { return std::make_unique<Belady>(); }};
 }
 

@@ -22,8 +22,14 @@ ComponentEntry evictor_lfu() {
   return {.decl = {.kind = ComponentKind::evictor,
                    .name = "lfu",
                    .help = "Evicts the expert that was used least often.",
-                   .parameters = {{.name = "history", .type = ParameterType::choice, .min = 0, .max = 1, .default_value = 0, .unit = "",
-                                   .help = "Count uses since the prompt began, or since the session began.", .choices = {"sequence", "session"}}}},
+                   .parameters = {{.name = "history",
+                                   .type = ParameterType::choice,
+                                   .min = 0,
+                                   .max = 1,
+                                   .default_value = 0,
+                                   .unit = "",
+                                   .help = "Count uses since the prompt began, or since the session began.",
+                                   .choices = {"sequence", "session"}}}},
           .make = [](const Parameters& p) { return std::make_unique<Lfu>(p); }};
 }
 

@@ -1,5 +1,6 @@
-// Least recently used, by (step, layer) tick: within one request all members share a time stamp (reference: policies.md A1).
-// An expert that was loaded and not used yet counts as used when it was loaded, else a prefetch would evict itself.
+// Least recently used, by (step, layer) tick: within one request all members share a time stamp (reference: policies.md
+// A1). An expert that was loaded and not used yet counts as used when it was loaded, else a prefetch would evict
+// itself.
 #include <algorithm>
 
 #include "engine/policy/components/all.h"
@@ -18,7 +19,10 @@ class Lru final : public Evictor {
 }  // namespace
 
 ComponentEntry evictor_lru() {
-  return {.decl = {.kind = ComponentKind::evictor, .name = "lru", .help = "Evicts the expert that was used longest ago.", .parameters = {}},
+  return {.decl = {.kind = ComponentKind::evictor,
+                   .name = "lru",
+                   .help = "Evicts the expert that was used longest ago.",
+                   .parameters = {}},
           .make = [](const Parameters&) { return std::make_unique<Lru>(); }};
 }
 

@@ -12,7 +12,10 @@ class Never final : public Evictor {
 }  // namespace
 
 ComponentEntry evictor_never() {
-  return {.decl = {.kind = ComponentKind::evictor, .name = "never", .help = "What is resident stays resident.", .parameters = {}},
+  return {.decl = {.kind = ComponentKind::evictor,
+                   .name = "never",
+                   .help = "What is resident stays resident.",
+                   .parameters = {}},
           .make = [](const Parameters&) { return std::make_unique<Never>(); }};
 }
 

@@ -11,7 +11,10 @@ class Router final : public Gate {
 }  // namespace
 
 ComponentEntry gate_router() {
-  return {.decl = {.kind = ComponentKind::gate, .name = "router", .help = "Executes exactly what the router chose.", .parameters = {}},
+  return {.decl = {.kind = ComponentKind::gate,
+                   .name = "router",
+                   .help = "Executes exactly what the router chose.",
+                   .parameters = {}},
           .make = [](const Parameters&) { return std::make_unique<Router>(); }};
 }
 

@@ -11,7 +11,10 @@ class Cpu final : public Placer {
 }  // namespace
 
 ComponentEntry placer_cpu() {
-  return {.decl = {.kind = ComponentKind::placer, .name = "cpu", .help = "Runs a missing expert on the CPU, from host memory.", .parameters = {}},
+  return {.decl = {.kind = ComponentKind::placer,
+                   .name = "cpu",
+                   .help = "Runs a missing expert on the CPU, from host memory.",
+                   .parameters = {}},
           .make = [](const Parameters&) { return std::make_unique<Cpu>(); }};
 }
 

@@ -11,7 +11,10 @@ class Fetch final : public Placer {
 }  // namespace
 
 ComponentEntry placer_fetch() {
-  return {.decl = {.kind = ComponentKind::placer, .name = "fetch", .help = "Copies a missing expert into a slot, or through staging when no slot can be had.", .parameters = {}},
+  return {.decl = {.kind = ComponentKind::placer,
+                   .name = "fetch",
+                   .help = "Copies a missing expert into a slot, or through staging when no slot can be had.",
+                   .parameters = {}},
           .make = [](const Parameters&) { return std::make_unique<Fetch>(); }};
 }
 

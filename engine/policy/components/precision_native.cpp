@@ -11,7 +11,10 @@ class Native final : public PrecisionChooser {
 }  // namespace
 
 ComponentEntry precision_native() {
-  return {.decl = {.kind = ComponentKind::precision, .name = "native", .help = "Every expert in the precision of the file.", .parameters = {}},
+  return {.decl = {.kind = ComponentKind::precision,
+                   .name = "native",
+                   .help = "Every expert in the precision of the file.",
+                   .parameters = {}},
           .make = [](const Parameters&) { return std::make_unique<Native>(); }};
 }
 

@@ -45,8 +45,13 @@ ComponentEntry predictor_gate_ahead() {
   return {.decl = {.kind = ComponentKind::predictor,
                    .name = "gate-ahead",
                    .help = "Applies the routers of coming layers to this layer's gate input.",
-                   .parameters = {{.name = "width", .type = ParameterType::integer, .min = 0, .max = kGateEntries, .default_value = 0,
-                                   .unit = "experts", .help = "Experts predicted for each token and coming layer; 0 is the model's top-k.",
+                   .parameters = {{.name = "width",
+                                   .type = ParameterType::integer,
+                                   .min = 0,
+                                   .max = kGateEntries,
+                                   .default_value = 0,
+                                   .unit = "experts",
+                                   .help = "Experts predicted for each token and coming layer; 0 is the model's top-k.",
                                    .choices = {}}}},
           .make = [](const Parameters& p) { return std::make_unique<GateAhead>(p); }};
 }

@@ -11,8 +11,9 @@ class None final : public Prefetcher {
 }  // namespace
 
 ComponentEntry prefetcher_none() {
-  return {.decl = {.kind = ComponentKind::prefetcher, .name = "none", .help = "Copies nothing early.", .parameters = {}},
-          .make = [](const Parameters&) { return std::make_unique<None>(); }};
+  return {
+      .decl = {.kind = ComponentKind::prefetcher, .name = "none", .help = "Copies nothing early.", .parameters = {}},
+      .make = [](const Parameters&) { return std::make_unique<None>(); }};
 }
 
 }  // namespace expertscope::components

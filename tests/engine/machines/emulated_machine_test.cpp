@@ -1,7 +1,7 @@
 // Does the modelled machine behave like the machine it describes?
-#include <gtest/gtest.h>
-
 #include <algorithm>
+
+#include <gtest/gtest.h>
 
 #include "engine/error.h"
 #include "tests/engine/emulated_run.h"
@@ -9,7 +9,8 @@
 namespace expertscope {
 namespace {
 
-RecordedEvents run_on(const MachineProfile& profile, const std::string& policy, double ratio, const std::string& cost_shape, int tokens = 48) {
+RecordedEvents run_on(const MachineProfile& profile, const std::string& policy, double ratio,
+                      const std::string& cost_shape, int tokens = 48) {
   EmulatedRun run(policy, ratio, profile, cost_shape);
   run.generate(kTale, tokens);
   return run.events;
@@ -37,7 +38,8 @@ TEST(EmulatedMachine, OnDemandDecodeOfABigModelIsBoundByTheLink) {
   const MachineProfile full = load_profile("rtx4090-pcie4");
   MachineProfile half = full;
   half.link.h2d_bytes_per_s /= 2;
-  const RecordedEvents fast = run_on(full, "on-demand", 0.125, "mixtral-8x7b-bf16"), slow = run_on(half, "on-demand", 0.125, "mixtral-8x7b-bf16");
+  const RecordedEvents fast = run_on(full, "on-demand", 0.125, "mixtral-8x7b-bf16"),
+                       slow = run_on(half, "on-demand", 0.125, "mixtral-8x7b-bf16");
   EXPECT_GE(link_rate_while_fetching(fast), 0.85 * full.link.h2d_bytes_per_s);
   EXPECT_NEAR(slow.decode_tokens_per_s() / fast.decode_tokens_per_s(), 0.5, 0.03);
 }
@@ -61,13 +63,16 @@ TEST(EmulatedMachine, LookaheadBeatsOnDemandWhereALayerLastsLongerThanTheCopyOfO
 }
 
 TEST(EmulatedMachine, ADemandCopyOvertakesQueuedPrefetches) {
-  const RecordedEvents e = run_on(load_profile("rtx4090-pcie4"), "lookahead:prefetcher.depth=3", 0.5, "mixtral-8x7b-q4");
+  const RecordedEvents e =
+      run_on(load_profile("rtx4090-pcie4"), "lookahead:prefetcher.depth=3", 0.5, "mixtral-8x7b-q4");
   // A prefetch that was issued before a demand and ended after it, though both were in the same queue.
   int overtaken = 0;
   for (const CopyRecord& demand : e.copies) {
     if (demand.reason != CopyReason::demand) continue;
     for (const CopyRecord& prefetch : e.copies) {
-      if (prefetch.reason == CopyReason::prefetch && prefetch.issued_ns < demand.issued_ns && prefetch.start_ns >= demand.end_ns) ++overtaken;
+      if (prefetch.reason == CopyReason::prefetch && prefetch.issued_ns < demand.issued_ns &&
+          prefetch.start_ns >= demand.end_ns)
+        ++overtaken;
     }
   }
   EXPECT_GT(overtaken, 0);
@@ -81,7 +86,8 @@ TEST(EmulatedMachine, ADemandThatWaitsForItsPrefetchIsLateAndCopiedOnce) {
     ++late;
     EXPECT_EQ(d.outcome, Outcome::gpu);
     for (const CopyRecord& c : e.copies) {
-      const bool same = c.reason == CopyReason::demand && c.layer == d.layer && c.expert == d.expert && c.step == d.step;
+      const bool same =
+          c.reason == CopyReason::demand && c.layer == d.layer && c.expert == d.expert && c.step == d.step;
       EXPECT_FALSE(same) << "expert " << d.expert << " of layer " << d.layer << " was copied again in step " << d.step;
     }
   }
@@ -184,7 +190,8 @@ TEST(MachineProfile, RefusesWhatMakesNoSense) {
   EXPECT_EQ(refused("\"latency_s\": 8e-06", "\"latency_s\": -1"), "mine.json.link.latency_s: is -1, must be 0 to 10");
   EXPECT_EQ(refused("\"latency_s\": 8e-06", "\"latency_s\": \"fast\""), "mine.json.link.latency_s: must be a number");
   EXPECT_EQ(refused("\"launch_s\"", "\"lunch_s\""), "mine.json.gpus[0].launch_s: is missing");
-  EXPECT_EQ(refused("\"threads\": 16", "\"threads\": 16, \"colour\": 1"), "mine.json.host.colour: is not a known key: remove it or correct its spelling");
+  EXPECT_EQ(refused("\"threads\": 16", "\"threads\": 16, \"colour\": 1"),
+            "mine.json.host.colour: is not a known key: remove it or correct its spelling");
   EXPECT_NE(refused("\"gpus\": [", "\"gpus\": [],\"x\":["), "accepted");
   EXPECT_NE(refused("{", ""), "accepted");
   EXPECT_THROW(load_profile("gtx1080"), InputError);

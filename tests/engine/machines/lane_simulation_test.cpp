@@ -43,7 +43,9 @@ LaneOp copy(std::uint8_t copy_class, std::int64_t bytes, std::int64_t chunk_byte
 struct LaneSimulationTest : testing::Test {
   Recorder recorder;
   LaneSimulation simulation{recorder, 1, kHost, kHost};
-  Ticket add(LaneOp op, std::vector<Ticket> after = {}) { return simulation.add(std::move(op), after.data(), after.size()); }
+  Ticket add(LaneOp op, std::vector<Ticket> after = {}) {
+    return simulation.add(std::move(op), after.data(), after.size());
+  }
 };
 
 TEST_F(LaneSimulationTest, OperationsOfOneLaneRunInTheOrderTheyWereQueued) {
@@ -71,7 +73,9 @@ TEST_F(LaneSimulationTest, ADemandCopyOvertakesQueuedPrefetchesAtTheNextChunkBou
   EXPECT_EQ(simulation.run_until(demand), 300 + 400);
   EXPECT_EQ(simulation.run_until(prefetch), 300 + 400 + 700);
   EXPECT_EQ(simulation.run_until(queued), 300 + 400 + 700 + 1000);
-  const std::vector<Piece> expected = {{prefetch, 0, 300, 300, false}, {demand, 300, 700, 400, true}, {prefetch, 700, 1400, 700, true},
+  const std::vector<Piece> expected = {{prefetch, 0, 300, 300, false},
+                                       {demand, 300, 700, 400, true},
+                                       {prefetch, 700, 1400, 700, true},
                                        {queued, 1400, 2400, 1000, true}};
   EXPECT_EQ(recorder.pieces, expected);
 }

@@ -52,16 +52,21 @@ TEST(PolicySpec, SwappingAComponentForgetsTheParametersOfTheOldOne) {
 }
 
 TEST(PolicySpec, RefusesWhatItDoesNotKnowAndSaysWhatThereIs) {
-  EXPECT_EQ(refusal("lru"), "policy 'lru' is not known: choose one of resident, on-demand, lfu, static, cpu-only, lookahead, belady");
-  EXPECT_EQ(refusal("on-demand:evictor=mru"), "policy: 'mru' is not a known evictor: choose one of lru, lfu, never, belady");
+  EXPECT_EQ(refusal("lru"),
+            "policy 'lru' is not known: choose one of resident, on-demand, lfu, static, cpu-only, lookahead, belady");
+  EXPECT_EQ(refusal("on-demand:evictor=mru"),
+            "policy: 'mru' is not a known evictor: choose one of lru, lfu, never, belady");
   EXPECT_EQ(refusal("on-demand:engine=lru").substr(0, 51), "policy: 'engine' is not a kind of component: use on");
-  EXPECT_EQ(refusal("lookahead:prefetcher.width=2"), "policy: prefetcher 'predicted' has no parameter 'width': it has depth, prefill, cancel");
+  EXPECT_EQ(refusal("lookahead:prefetcher.width=2"),
+            "policy: prefetcher 'predicted' has no parameter 'width': it has depth, prefill, cancel");
   EXPECT_EQ(refusal("on-demand:evictor.age=2"), "policy: evictor 'lru' has no parameter 'age': it has none");
   EXPECT_EQ(refusal("lookahead:prefetcher.depth=9"), "policy: prefetcher.depth=9 is not allowed: give 1 to 3 layers");
   EXPECT_NE(refusal("lookahead:prefetcher.depth=1.5"), "accepted");
   EXPECT_NE(refusal("lookahead:prefetcher.depth=nan"), "accepted");
-  EXPECT_EQ(refusal("lfu:evictor.history=weekly"), "policy: evictor.history=weekly is not allowed: give one of sequence, session");
-  for (const char* malformed : {"", ":", "on-demand:", "on-demand:,", "on-demand:evictor", "on-demand:evictor=", "on-demand:=lru"}) {
+  EXPECT_EQ(refusal("lfu:evictor.history=weekly"),
+            "policy: evictor.history=weekly is not allowed: give one of sequence, session");
+  for (const char* malformed :
+       {"", ":", "on-demand:", "on-demand:,", "on-demand:evictor", "on-demand:evictor=", "on-demand:=lru"}) {
     EXPECT_NE(refusal(malformed), "accepted") << malformed;
   }
 }

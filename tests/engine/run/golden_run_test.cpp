@@ -1,5 +1,5 @@
-// The demo model through runner, executor, policy and emulated machine must say what its reference says, whatever the policy
-// and the cache size: policies change when and where work happens, never what comes out.
+// The demo model through runner, executor, policy and emulated machine must say what its reference says, whatever the
+// policy and the cache size: policies change when and where work happens, never what comes out.
 #include <gtest/gtest.h>
 
 #include "engine/error.h"
@@ -8,7 +8,12 @@
 namespace expertscope {
 namespace {
 
-const std::vector<std::string> kPolicies = {"on-demand", "lfu", "static", "cpu-only", "lookahead", "on-demand:capacity=global",
+const std::vector<std::string> kPolicies = {"on-demand",
+                                            "lfu",
+                                            "static",
+                                            "cpu-only",
+                                            "lookahead",
+                                            "on-demand:capacity=global",
                                             "lookahead:prefetcher.depth=3,capacity=global"};
 
 void expect_golden(const std::string& policy, double ratio) {
@@ -20,13 +25,16 @@ void expect_golden(const std::string& policy, double ratio) {
     const auto ids = golden["ids"].get<std::vector<std::int32_t>>();
     EXPECT_EQ(run.runner().tokenize(golden["prompt"].get<std::string>()), ids);
     const std::uint32_t first_step = run.events.steps.empty() ? 0 : run.events.steps.back().step + 1;
-    EXPECT_EQ(run.generate(golden["prompt"].get<std::string>(), 48), golden["greedy_ids"].get<std::vector<std::int32_t>>());
+    EXPECT_EQ(run.generate(golden["prompt"].get<std::string>(), 48),
+              golden["greedy_ids"].get<std::vector<std::int32_t>>());
     const LogitsRecord& logits = run.events.logits.at(prompt);
-    for (std::size_t i = 0; i < 16; ++i) EXPECT_NEAR(logits.best[i].second, golden["last_logits_top"][i][1].get<float>(), 1e-2);
+    for (std::size_t i = 0; i < 16; ++i)
+      EXPECT_NEAR(logits.best[i].second, golden["last_logits_top"][i][1].get<float>(), 1e-2);
     for (const RouteRecord& r : run.events.routes) {
       if (r.step != first_step) continue;
       const auto expected = golden["routes"][r.layer][r.token].get<std::vector<std::uint16_t>>();
-      EXPECT_EQ(std::vector<std::uint16_t>(r.expert.begin(), r.expert.begin() + r.picks), expected) << "layer " << r.layer << " token " << r.token;
+      EXPECT_EQ(std::vector<std::uint16_t>(r.expert.begin(), r.expert.begin() + r.picks), expected)
+          << "layer " << r.layer << " token " << r.token;
     }
     ++prompt;
   }
@@ -52,13 +60,17 @@ TEST(GoldenRun, ChangingPolicyAndCacheSizeWhileTokensFlowChangesNoToken) {
   run.runner().set_boundary_hook([&](std::uint32_t, TimeNs) {
     random = random * 6364136223846793005u + 1442695040888963407u;
     const auto draw = static_cast<std::uint32_t>(random >> 33);
-    if (draw % 3 == 0) run.runner().apply({.kind = CommandKind::set_policy, .text = kPolicies[draw / 3 % kPolicies.size()]});
-    if (draw % 5 == 0) run.runner().apply({.kind = CommandKind::set_cache_ratio, .text = "", .value = (draw / 5 % 9) / 8.0});
+    if (draw % 3 == 0)
+      run.runner().apply({.kind = CommandKind::set_policy, .text = kPolicies[draw / 3 % kPolicies.size()]});
+    if (draw % 5 == 0)
+      run.runner().apply({.kind = CommandKind::set_cache_ratio, .text = "", .value = (draw / 5 % 9) / 8.0});
     if (draw % 11 == 0) run.runner().apply({.kind = CommandKind::reset_cache, .text = ""});
     return true;
   });
   for (const auto& [name, golden] : golden_outputs().items()) {
-    EXPECT_EQ(run.generate(golden["prompt"].get<std::string>(), 48), golden["greedy_ids"].get<std::vector<std::int32_t>>()) << name;
+    EXPECT_EQ(run.generate(golden["prompt"].get<std::string>(), 48),
+              golden["greedy_ids"].get<std::vector<std::int32_t>>())
+        << name;
   }
   EXPECT_GT(run.events.epochs.size(), 100U);
 }
@@ -105,7 +117,8 @@ TEST(GoldenRun, ARefusedChangeChangesNothing) {
   EXPECT_THROW(run.runner().apply({.kind = CommandKind::set_policy, .text = "resident"}), InputError);
   EXPECT_THROW(run.runner().apply({.kind = CommandKind::set_policy, .text = "belady"}), InputError);
   EXPECT_THROW(run.runner().apply({.kind = CommandKind::set_cache_ratio, .text = "", .value = 2}), InputError);
-  EXPECT_THROW(run.runner().apply({.kind = CommandKind::set_parameter, .text = "evictor.depth", .value = 2}), InputError);
+  EXPECT_THROW(run.runner().apply({.kind = CommandKind::set_parameter, .text = "evictor.depth", .value = 2}),
+               InputError);
   EXPECT_EQ(to_string(run.runner().policy()), "on-demand");
   EXPECT_EQ(run.runner().cache_ratio(), 0.5);
   EXPECT_EQ(run.events.epochs.size(), 1U);

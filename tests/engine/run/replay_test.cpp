@@ -17,17 +17,20 @@ RecordedEvents replayed(const RecordedRun& run, const ReplayRequest& request) {
 // Every time, place and decision of a run, as text that can be compared.
 std::string events_of(const RecordedEvents& e) {
   std::string out;
-  for (const StepRecord& s : e.steps) out += "step " + std::to_string(s.step) + " " + std::to_string(s.start_ns) + " " + std::to_string(s.end_ns) + "\n";
+  for (const StepRecord& s : e.steps)
+    out += "step " + std::to_string(s.step) + " " + std::to_string(s.start_ns) + " " + std::to_string(s.end_ns) + "\n";
   for (const DemandRecord& d : e.demands) {
-    out += "demand " + std::to_string(d.step) + " " + std::to_string(d.layer) + " " + std::to_string(d.expert) + " " + std::string(name(d.state)) + " " +
-           std::string(name(d.outcome)) + " " + std::to_string(d.asked_ns) + " " + std::to_string(d.ready_ns) + "\n";
+    out += "demand " + std::to_string(d.step) + " " + std::to_string(d.layer) + " " + std::to_string(d.expert) + " " +
+           std::string(name(d.state)) + " " + std::string(name(d.outcome)) + " " + std::to_string(d.asked_ns) + " " +
+           std::to_string(d.ready_ns) + "\n";
   }
   for (const CopyRecord& c : e.copies) {
-    out += "copy " + std::to_string(c.copy) + " " + std::string(name(c.reason)) + " " + std::to_string(c.bytes) + " " + std::to_string(c.start_ns) + " " +
-           std::to_string(c.end_ns) + "\n";
+    out += "copy " + std::to_string(c.copy) + " " + std::string(name(c.reason)) + " " + std::to_string(c.bytes) + " " +
+           std::to_string(c.start_ns) + " " + std::to_string(c.end_ns) + "\n";
   }
   for (const WorkRecord& w : e.works) {
-    out += "work " + std::string(name(w.kind)) + " " + std::string(name(w.lane)) + " " + std::to_string(w.start_ns) + " " + std::to_string(w.end_ns) + "\n";
+    out += "work " + std::string(name(w.kind)) + " " + std::string(name(w.lane)) + " " + std::to_string(w.start_ns) +
+           " " + std::to_string(w.end_ns) + "\n";
   }
   return out;
 }
@@ -40,11 +43,13 @@ RecordedEvents live(const std::string& policy, double ratio, int tokens = 40) {
 }
 
 TEST(Replay, OfARunUnderItsOwnPolicyIsTheRunItself) {
-  for (const char* policy : {"on-demand", "lfu", "static", "cpu-only", "lookahead", "lookahead:prefetcher.depth=3", "on-demand:capacity=global"}) {
+  for (const char* policy : {"on-demand", "lfu", "static", "cpu-only", "lookahead", "lookahead:prefetcher.depth=3",
+                             "on-demand:capacity=global"}) {
     SCOPED_TRACE(policy);
     const RecordedEvents run = live(policy, 0.25);
     EXPECT_EQ(events_of(replayed(run.recorded(), {})), events_of(run));
-    EXPECT_EQ(events_of(replayed(run.recorded(), {.policy = parse_policy_spec(policy), .cache_ratio = 0.25})), events_of(run));
+    EXPECT_EQ(events_of(replayed(run.recorded(), {.policy = parse_policy_spec(policy), .cache_ratio = 0.25})),
+              events_of(run));
   }
 }
 
@@ -53,7 +58,8 @@ TEST(Replay, OfARunUnderAnotherPolicyIsThatPolicysRun) {
   for (const char* policy : {"lfu", "static", "cpu-only", "lookahead"}) {
     for (double ratio : {0.125, 0.5}) {
       SCOPED_TRACE(policy);
-      EXPECT_EQ(events_of(replayed(recorded.recorded(), {.policy = parse_policy_spec(policy), .cache_ratio = ratio})), events_of(live(policy, ratio)));
+      EXPECT_EQ(events_of(replayed(recorded.recorded(), {.policy = parse_policy_spec(policy), .cache_ratio = ratio})),
+                events_of(live(policy, ratio)));
     }
   }
 }
@@ -77,20 +83,24 @@ TEST(Replay, OfARunWithSeveralEpochsIsTheRunItself) {
 TEST(Replay, TheOracleCopiesNoMoreThanAnyPolicyThatFetchesEveryDemand) {
   const RecordedEvents recorded = live("on-demand", 0.25);
   for (double ratio : {0.0, 0.05, 0.125, 0.25, 0.5, 0.75, 1.0}) {
-    const RecordedEvents oracle = replayed(recorded.recorded(), {.policy = parse_policy_spec("belady"), .cache_ratio = ratio});
+    const RecordedEvents oracle =
+        replayed(recorded.recorded(), {.policy = parse_policy_spec("belady"), .cache_ratio = ratio});
     EXPECT_EQ(oracle.count(Outcome::cpu), 0);
-    for (const char* policy : {"on-demand", "lfu", "lookahead", "on-demand:capacity=global", "lfu:capacity=global", "resident"}) {
+    for (const char* policy :
+         {"on-demand", "lfu", "lookahead", "on-demand:capacity=global", "lfu:capacity=global", "resident"}) {
       const ReplayRequest request{.policy = parse_policy_spec(policy), .cache_ratio = ratio};
       if (!why_not(recorded.recorded(), request).empty()) continue;
-      EXPECT_LE(oracle.expert_copies(), replayed(recorded.recorded(), request).expert_copies()) << policy << " at " << ratio;
+      EXPECT_LE(oracle.expert_copies(), replayed(recorded.recorded(), request).expert_copies())
+          << policy << " at " << ratio;
     }
   }
 }
 
-// MIN with bypass on the reference's request sets (reference: policies.md, golden values), played by hand: one layer of six
-// experts, top-2.
+// MIN with bypass on the reference's request sets (reference: policies.md, golden values), played by hand: one layer of
+// six experts, top-2.
 RecordedRun golden_requests() {
-  const std::vector<std::pair<int, int>> sets = {{0, 1}, {0, 2}, {3, 4}, {0, 1}, {0, 5}, {1, 2}, {0, 3}, {0, 1}, {4, 5}, {0, 1}};
+  const std::vector<std::pair<int, int>> sets = {{0, 1}, {0, 2}, {3, 4}, {0, 1}, {0, 5},
+                                                 {1, 2}, {0, 3}, {0, 1}, {4, 5}, {0, 1}};
   RecordedRun run;
   const RecordedEvents real = live("on-demand", 0.25, 2);
   run.info = real.info;
@@ -99,7 +109,8 @@ RecordedRun golden_requests() {
   run.epochs = {real.epochs[0]};
   run.prompts = {real.prompts[0]};
   for (std::uint32_t s = 0; s < sets.size(); ++s) {
-    run.steps.push_back({.step = s, .first_position = s, .tokens = 1, .sampled = 1, .logits = 1, .phase = Phase::decode});
+    run.steps.push_back(
+        {.step = s, .first_position = s, .tokens = 1, .sampled = 1, .logits = 1, .phase = Phase::decode});
     RouteRecord r{.step = s, .layer = 0, .token = 0, .picks = 2};
     r.expert[0] = static_cast<std::uint16_t>(sets[s].first);
     r.expert[1] = static_cast<std::uint16_t>(sets[s].second);
@@ -127,7 +138,8 @@ TEST(Replay, RefusesWhatWasNotRecordedAndNamesTheOption) {
   run.options.record_gates = 0;
   run.generate(kTale, 4);
   const ReplayRequest request{.policy = parse_policy_spec("lookahead"), .cache_ratio = 0.25};
-  EXPECT_EQ(why_not(run.events.recorded(), request), "lookahead needs the gates of 1 coming layer, the session has 0: record it with --record-gates 1");
+  EXPECT_EQ(why_not(run.events.recorded(), request),
+            "lookahead needs the gates of 1 coming layer, the session has 0: record it with --record-gates 1");
   EXPECT_THROW(replayed(run.events.recorded(), request), InputError);
 }
 
