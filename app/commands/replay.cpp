@@ -39,11 +39,12 @@ struct Job {
   Json result;
 };
 
-Json blocks_of(const Trace& trace, const std::string& policy, double cache_ratio, Label label) {
+Json blocks_of(const Trace& trace, const std::string& policy, double cache_ratio, Label label, TimeRange range = {}) {
   Json json = {{"policy", policy}, {"cache_ratio", cache_ratio}};
-  json["experts"] = {{"prefill", experts_block(count_experts(trace, Phase::prefill))}, {"decode", experts_block(count_experts(trace, Phase::decode))}};
-  json["transfers"] = transfers_block(trace);
-  json["decode"] = decode_block(trace);
+  json["experts"] = {{"prefill", experts_block(count_experts(trace, Phase::prefill, range))},
+                     {"decode", experts_block(count_experts(trace, Phase::decode, range))}};
+  json["transfers"] = transfers_block(trace, range);
+  json["decode"] = decode_block(trace, range);
   json["label"] = name(label);
   return json;
 }
@@ -112,15 +113,22 @@ std::string table(const Json& recorded, const Json& results, const Json& skipped
   return text;
 }
 
+// A killed run may end with steps whose routes are not there: both sides are compared without them.
+TimeRange replayed_part(const Trace& trace, const RecordedRun& run) {
+  TimeRange range;
+  if (run.steps.size() < trace.steps.size()) range.end_ns = trace.steps[run.steps.size()].start_ns;
+  return range;
+}
+
 int run_replay(const Options& options) {
   SessionReader reader(options.file);
   Trace trace;
   trace.append(reader.read_all());
-  if (!trace.started || trace.steps.empty()) throw InputError(options.file + ": holds no complete step, so there is nothing to replay");
   const RecordedRun run = reader.read_recorded_run();
+  if (run.steps.empty()) throw InputError(options.file + ": holds no complete step, so there is nothing to replay");
   std::vector<Job> jobs = list_jobs(options, run);
   simulate_all(run, jobs);
-  const Json recorded = blocks_of(trace, run.info.policy_spec, run.info.cache_ratio, run.info.label);
+  const Json recorded = blocks_of(trace, run.info.policy_spec, run.info.cache_ratio, run.info.label, replayed_part(trace, run));
   Json results = Json::array(), skipped = Json::array();
   for (Job& job : jobs) {
     if (job.why_not.empty())
