@@ -14,7 +14,6 @@
 
 #include "app/options.h"
 #include "app/stop_signal.h"
-#include "app/window.h"
 #include "engine/error.h"
 #include "imgui.h"
 #include "views/workbench.h"
@@ -68,8 +67,8 @@ WindowOptions window_options(const WindowRequest& request) {
 
 class WindowLoop {
  public:
-  WindowLoop(const WindowRequest& request, WorkbenchSession& session, int default_tokens)
-      : request_(request), session_(session), window_(window_options(request)), workbench_(session.make_hooks(default_tokens), window_.scale()) {
+  WindowLoop(const WindowRequest& request, Window& window, WorkbenchSession& session, int default_tokens)
+      : request_(request), session_(session), window_(window), workbench_(session.make_hooks(default_tokens), window.scale()) {
     workbench_.set_window_status(window_.description());
   }
 
@@ -135,7 +134,7 @@ class WindowLoop {
 
   const WindowRequest& request_;
   WorkbenchSession& session_;
-  Window window_;
+  Window& window_;
   Workbench workbench_;
   LiveStatus last_status_;
 };
@@ -163,8 +162,10 @@ void check_window_request(const WindowRequest& request) {
   if (!file) throw InputError("--screenshot: " + request.screenshot + " cannot be written: " + std::generic_category().message(errno));
 }
 
-void run_window(const WindowRequest& request, WorkbenchSession& session, int default_tokens) {
-  WindowLoop loop(request, session, default_tokens);
+std::unique_ptr<Window> open_window(const WindowRequest& request) { return std::make_unique<Window>(window_options(request)); }
+
+void run_window(const WindowRequest& request, Window& window, WorkbenchSession& session, int default_tokens) {
+  WindowLoop loop(request, window, session, default_tokens);
   if (request.screenshot.empty())
     loop.run_until_closed();
   else

@@ -3,9 +3,11 @@
 
 #include <CLI/CLI.hpp>
 #include <cstdint>
+#include <memory>
 #include <optional>
 #include <string>
 
+#include "app/window.h"
 #include "app/workbench_session.h"
 
 namespace expertscope {
@@ -21,8 +23,9 @@ void add_window_options(CLI::App&, WindowRequest&, bool live);
 // InputError when options do not fit together or the picture cannot be written.
 void check_window_request(const WindowRequest&);
 
-// Shows the session until the window is closed, a signal asks for the end, or the picture is taken. RunError when no window can
-// be opened.
-void run_window(const WindowRequest&, WorkbenchSession&, int default_tokens);
+// RunError when no window can be opened.
+std::unique_ptr<Window> open_window(const WindowRequest&);
+// Shows the session until the window is closed, a signal asks for the end, or the picture is taken.
+void run_window(const WindowRequest&, Window&, WorkbenchSession&, int default_tokens);
 
 }  // namespace expertscope

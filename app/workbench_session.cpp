@@ -1,6 +1,6 @@
 #include "app/workbench_session.h"
 
-#include <chrono>
+#include <algorithm>
 #include <ctime>
 #include <exception>
 #include <filesystem>
@@ -132,6 +132,8 @@ std::vector<SessionSummary> WorkbenchSession::list() const {
   const std::string live_path = live_ != nullptr ? live_->status().session_path : "";
   std::vector<SessionSummary> summaries;
   for (const SessionEntry& entry : lister_.entries()) summaries.push_back(summary_of(entry, live_path));
+  // What is being recorded is newest, whatever the time of its file says: SQLite writes beside it.
+  std::stable_partition(summaries.begin(), summaries.end(), [](const SessionSummary& s) { return s.recording; });
   return summaries;
 }
 

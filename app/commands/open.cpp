@@ -13,7 +13,8 @@ int open_session(const std::string& path, const WindowRequest& request) {
   check_window_request(request);
   WorkbenchSession session(nullptr, std::filesystem::absolute(path).parent_path().string());
   session.open(path);
-  run_window(request, session, 0);
+  const auto window = open_window(request);
+  run_window(request, *window, session, 0);
   return kExitDone;
 }
 

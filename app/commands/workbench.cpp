@@ -68,13 +68,14 @@ int run_workbench(const Options& options) {
   for (const std::string& notice : plan.notices) say("", notice);
   const std::vector<Expectation> expectations = plan.expectations;
   const int tokens = plan.tokens;
+  const auto window = open_window(options.window);  // before a session file is begun
   LiveOptions live;
   const std::string folder = sessions_folder();
   live.session_path = new_session_path(folder, session_stem(plan));
   live.hold_at_token = options.window.at_token;
   if (!names_a_workload(options.run)) live.endless = demo_prompts(*plan.model);
   WorkbenchSession session(start_engine(std::move(plan), live), folder);
-  run_window(options.window, session, tokens);
+  run_window(options.window, *window, session, tokens);
   session.pump();
   return judge_all(expectations, session.live_trace()) ? kExitDone : kExitNotHeld;
 }
