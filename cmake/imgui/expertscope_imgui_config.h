@@ -24,3 +24,5 @@
 #define IMGUI_TEST_ENGINE_ENABLE_IMPLOT 1
 #include "imgui_te_imconfig.h"
 #endif
+// ImPlot instantiates every plot for ten number types; we plot doubles and floats. Saves a minute of every build.
+#define IMPLOT_CUSTOM_NUMERIC_TYPES (float)(double)
