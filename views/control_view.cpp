@@ -166,6 +166,7 @@ void ControlView::draw_speed(ViewContext& context) {
 void ControlView::draw_messages(ViewContext& context) {
   const Theme& theme = context.theme;
   const LiveStatus& status = context.status;
+  const float top = ImGui::GetCursorPosY();
   if (!status.error.empty() && status.error != dismissed_error_) {
     ImGui::PushStyleColor(ImGuiCol_ChildBg, mix(context.colors().panel, context.colors().loss, 0.22));
     if (ImGui::BeginChild("##error", {0, 0}, ImGuiChildFlags_AutoResizeY | ImGuiChildFlags_AlwaysUseWindowPadding)) {
@@ -181,6 +182,9 @@ void ControlView::draw_messages(ViewContext& context) {
     if (const std::size_t arrow = text.find("->"); arrow != std::string::npos) text.replace(arrow, 2, "→");
     text_wrapped_dim(theme, text);
   }
+  // Two lines are kept for it, so that nothing below jumps when something is said.
+  const float kept = top + theme.px(theme.small_font() * 2.5) - ImGui::GetCursorPosY();
+  if (kept > 0) ImGui::Dummy({1, std::max(0.0f, kept - ImGui::GetStyle().ItemSpacing.y)});
 }
 
 void ControlView::draw_attribution(ViewContext& context) {
