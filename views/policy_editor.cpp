@@ -11,7 +11,7 @@
 namespace expertscope {
 namespace {
 
-constexpr double kRowPadding = 2, kRowGap = 3;  // tighter than elsewhere: there are many of them
+constexpr double kRowPadding = 2, kRowGap = 2;  // tighter than elsewhere: there are many of them
 
 std::vector<const ComponentDecl*> choices_of(ComponentKind kind) {
   std::vector<const ComponentDecl*> choices;

@@ -94,7 +94,7 @@ void text_wrapped_dim(const Theme& theme, std::string_view text) {
 }
 
 void heading(const Theme& theme, std::string_view text) {
-  ImGui::Dummy({0, theme.px(2)});
+  ImGui::SetCursorPosY(ImGui::GetCursorPosY() + theme.px(5));
   ImGui::PushFont(theme.strong, theme.small_font());
   ImGui::PushStyleColor(ImGuiCol_Text, theme.colors().text_dim);
   ImGui::TextUnformatted(begin_of(text), end_of(text));
