@@ -186,7 +186,11 @@ TEST_F(Capture, CostShapeDefaultsByModel) {
 
 TEST_F(Capture, AnInterruptedRunIsClosedInOrder) {
   const pid_t child = start_program({"capture", "--tokens", "100000", "--out", path("a.expertscope"), "--json", path("report.json")}, path("out"), path("err"));
-  std::this_thread::sleep_for(std::chrono::milliseconds(1500));
+  const auto decoded = [&] {
+    const Json so_far = Json::parse(run_program({"report", path("a.expertscope"), "--json"}).out, nullptr, false);
+    return so_far.is_object() ? so_far["decode"]["tokens"].get<int>() : 0;
+  };
+  for (int i = 0; i < 200 && decoded() == 0; ++i) std::this_thread::sleep_for(std::chrono::milliseconds(50));
   kill(child, SIGINT);
   int status = 0;
   waitpid(child, &status, 0);
