@@ -2,6 +2,7 @@
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <unistd.h>
 
 #include <chrono>
 #include <filesystem>
@@ -61,7 +62,10 @@ TEST(Pacer, DoesNotRunAfterLostTime) {
 
 class LiveEngine : public ::testing::Test {
  protected:
-  LiveEngine() : path_((std::filesystem::path(::testing::TempDir()) / "live-test.expertscope").string()) { std::filesystem::remove(path_); }
+  // One file a process: the tests of this fixture may run beside each other.
+  LiveEngine() : path_((std::filesystem::path(::testing::TempDir()) / ("live-test-" + std::to_string(getpid()) + ".expertscope")).string()) {
+    std::filesystem::remove(path_);
+  }
   ~LiveEngine() override {
     engine_.reset();
     std::filesystem::remove(path_);
