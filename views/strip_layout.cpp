@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <utility>
 
 #include "views/format.h"
 #include "views/step_sums.h"
@@ -21,10 +22,15 @@ double mean_of(Curve curve, const StepSums& sums) {
   }
 }
 
-double scale_top(Curve curve, double highest, double ceiling) {
+// The lower 49 of 50 values decide: one token that waited for nothing must not flatten all others.
+double scale_top(Curve curve, std::vector<double> values, double ceiling) {
   if (curve == Curve::hit_rate) return 1;
+  if (values.empty()) return std::max(1.0, ceiling);
+  const double highest = *std::max_element(values.begin(), values.end());
   if (ceiling > 0) return std::max(ceiling * 1.12, highest);
-  return round_up_nicely(highest * 1.05);
+  const auto usual = values.begin() + static_cast<std::ptrdiff_t>(static_cast<double>(values.size() - 1) * 0.98);
+  std::nth_element(values.begin(), usual, values.end());
+  return round_up_nicely(std::min(highest * 1.05, *usual * 1.4));
 }
 
 }  // namespace
@@ -72,16 +78,16 @@ StripLayout strip_layout(Curve curve, std::span<const StepSummary> visible, cons
   const StepSums sums = decode_sums(visible);
   strip.has_values = sums.steps > 0;
   strip.mean = mean_of(curve, sums);
-  double highest = 0;
+  std::vector<double> means;
   bool first = true;
   for (const CurveBin& bin : curve_bins) {
     if (bin.steps == 0) continue;
     strip.min = first ? bin.min : std::min(strip.min, bin.min);
     strip.max = first ? bin.max : std::max(strip.max, bin.max);
     first = false;
-    highest = std::max(highest, bin.mean);
+    means.push_back(bin.mean);
   }
-  strip.top_value = scale_top(curve, highest, strip.ceiling);
+  strip.top_value = scale_top(curve, std::move(means), strip.ceiling);
   const double step_px = sums.steps > 0 ? static_cast<double>(sums.time_ns) / static_cast<double>(sums.steps) * axis.px_per_ns() : 0;
   const double widest_gap = std::max(4 * kBin_px, 3 * step_px);
   const auto y_of = [&](double value) { return std::clamp(strip.y_of(value), y0, y1); };

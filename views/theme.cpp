@@ -10,11 +10,13 @@ namespace {
 
 constexpr float kFontSize = 14.0f;
 
-ImFont* load(std::span<const unsigned char> bytes) {
+// `merged`: fills in what the font before it lacks.
+ImFont* load(std::span<const unsigned char> bytes, bool merged = false) {
   ImFontAtlas* atlas = ImGui::GetIO().Fonts;
-  if (bytes.empty()) return atlas->AddFontDefault();
+  if (bytes.empty()) return merged ? nullptr : atlas->AddFontDefault();
   ImFontConfig config;
   config.FontDataOwnedByAtlas = false;
+  config.MergeMode = merged;
   return atlas->AddFontFromMemoryTTF(const_cast<unsigned char*>(bytes.data()), static_cast<int>(bytes.size()), kFontSize, &config);
 }
 
@@ -75,6 +77,7 @@ void Theme::load_fonts(float monitor_scale) {
   sans = load(embedded_sans_font());
   strong = load(embedded_strong_font().empty() ? embedded_sans_font() : embedded_strong_font());
   mono = load(embedded_mono_font());
+  if (!embedded_mono_font().empty()) load(embedded_sans_font(), true);  // arrows and signs
   ImGui::GetIO().FontDefault = sans;
 }
 

@@ -1,6 +1,7 @@
 // Drives the real workbench in a real window with Dear ImGui Test Engine, first over a made-up engine, then over the real
-// one. `--gallery FOLDER` writes pictures instead; another argument is a filter of test names.
+// one. `--gallery FOLDER` writes pictures instead, `--frame-times RECORDS` measures; another argument is a filter of test names.
 #include <cstdio>
+#include <cstdlib>
 #include <exception>
 #include <filesystem>
 #include <string>
@@ -9,6 +10,7 @@
 #include "app/window.h"
 #include "imgui.h"
 #include "imgui_te_engine.h"
+#include "tests/gui/frame_times.h"
 #include "tests/gui/gallery.h"
 #include "tests/gui/gui_harness.h"
 #include "tests/gui/workbench_tests.h"
@@ -84,6 +86,7 @@ int main(int argc, char** argv) {
       expertscope::write_gallery(argv[2]);
       return 0;
     }
+    if (argc == 3 && std::string(argv[1]) == "--frame-times") return expertscope::report_frame_times(std::atol(argv[2]));
     return expertscope::run_gui_tests(argc == 2 ? argv[1] : "");
   } catch (const std::exception& error) {
     std::fprintf(stderr, "%s\n", error.what());
