@@ -1,4 +1,5 @@
-// What happened in the selected range, computed once for it and again only while the range is still growing.
+// What happened in the selected range. Complete steps are taken from their summaries and only the edges are swept, so that
+// a range of a ten-million-record session can be dragged; every number is the one that the profiler's functions give.
 #pragma once
 
 #include <optional>
@@ -6,23 +7,27 @@
 #include "profiler/attribution.h"
 #include "profiler/metrics.h"
 #include "profiler/trace.h"
+#include "views/trace_index.h"
 
 namespace expertscope {
 
+struct RangeValues {
+  TimeRange range;
+  ExpertCounts experts;     // of decode steps
+  TransferTotals transfers; // expert copies, without what else crossed the link
+  DecodeNumbers decode;
+  Overlap overlapped;       // of decode steps: busy and copies; not the CPU's share
+  Attribution parts;        // of the whole stretch
+};
+RangeValues range_values(const Trace&, const TraceIndex&, TimeRange);
+
+// The last range's values, until it changes or grows. With `refresh` false those of a moment ago will do.
 class RangeStatistics {
  public:
-  struct Values {
-    TimeRange range;
-    ExpertCounts experts;
-    TransferTotals transfers;
-    DecodeNumbers decode;
-    Overlap overlapped;
-    Attribution parts;
-  };
-  const Values& of(const Trace&, TimeRange);
+  const RangeValues& of(const Trace&, const TraceIndex&, TimeRange, bool refresh);
 
  private:
-  std::optional<Values> values_;
+  std::optional<RangeValues> values_;
   const Trace* trace_ = nullptr;
   std::uint64_t revision_ = 0;
   TimeNs end_ns_ = 0;  // of the trace when they were computed

@@ -56,7 +56,8 @@ void draw_range(ViewContext& context, RangeStatistics& statistics) {
     selection.range.reset();
     return;
   }
-  const RangeStatistics::Values& v = statistics.of(context.trace, range);
+  const bool dragged = ImGui::IsMouseDown(ImGuiMouseButton_Left);
+  const RangeValues& v = statistics.of(context.trace, context.index, range, context.refresh_often || !dragged);
   part_bar(theme, v.parts.ns, ImGui::GetContentRegionAvail().x, theme.px(10));
   columns_of(theme, {{"decoded", fmt::format("{} {}", format_count(v.decode.tokens), v.decode.tokens == 1 ? "token" : "tokens")},
                      {"speed", format_tokens_per_s(v.decode.tokens_per_s())},

@@ -43,7 +43,8 @@ struct ViewContext {
   Selection& selection;
   Theme& theme;
   std::vector<Command>& commands;
-  bool refresh = true;  // five times a second while live: numbers that people read may change now
+  bool refresh_often = true;  // five times a second, live or not: what is costly may be computed again
+  bool refresh = true;        // five times a second while live: numbers that people read may change now
 
   const Palette& colors() const { return theme.colors(); }
   TimeRange session() const { return {trace.begin_ns(), trace.end_ns()}; }

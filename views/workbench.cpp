@@ -43,9 +43,10 @@ void Workbench::use_dark_theme(bool dark) {
 }
 
 void Workbench::update_numbers(const Trace& trace, const LiveStatus& status, double now_s) {
-  refresh_ = !status.live || now_s - refreshed_at_s_ >= kRefresh_s;
+  refresh_often_ = now_s - refreshed_at_s_ >= kRefresh_s;
+  if (refresh_often_) refreshed_at_s_ = now_s;
+  refresh_ = !status.live || refresh_often_;
   if (!refresh_) return;
-  refreshed_at_s_ = now_s;
   if (numbers_revision_ == trace.revision() && numbers_.recent.steps > 0) return;
   numbers_revision_ = trace.revision();
   const auto steps = index_.steps.steps();
@@ -203,7 +204,7 @@ void Workbench::draw(const Trace& trace, const LiveStatus& status, double now_s,
   }
   update_numbers(trace, status, now_s);
   const std::size_t first_new = out.size();
-  ViewContext context{trace, index_, status, numbers_, hooks_, pending_, selection_, theme_, out, refresh_};
+  ViewContext context{trace, index_, status, numbers_, hooks_, pending_, selection_, theme_, out, refresh_often_, refresh_};
   handle_keys(context);
 
   const TitleActions title = draw_title_bar(context);

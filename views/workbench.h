@@ -68,7 +68,7 @@ class Workbench {
   std::string window_status_, focus_;
   double refreshed_at_s_ = -1e9, health_at_s_ = -1e9;
   std::uint64_t numbers_revision_ = 0;
-  bool refresh_ = true;
+  bool refresh_ = true, refresh_often_ = true;
   std::uint64_t commands_sent_ = 0, applied_before_ = 0;
   bool counted_ = false;
   int layout_frames_ = 0;
