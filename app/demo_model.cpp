@@ -13,8 +13,12 @@ constexpr const char* kSha256 = "8ef9c59b8ed73ee471490278748c1461fee0285a2d8d168
 
 }  // namespace
 
-std::filesystem::path demo_model_path() { return assets_dir() / "model" / "tidepool-42m-moe-q8_0.gguf"; }
-std::filesystem::path demo_prompts_path() { return assets_dir() / "model" / "prompts.json"; }
+std::filesystem::path demo_model_path() {
+  return assets_dir() / "model" / "tidepool-42m-moe-q8_0.gguf";
+}
+std::filesystem::path demo_prompts_path() {
+  return assets_dir() / "model" / "prompts.json";
+}
 
 bool is_demo_model(const Model& model) {
   std::error_code error;

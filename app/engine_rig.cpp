@@ -1,10 +1,10 @@
 #include "app/engine_rig.h"
 
+#include <ctime>
+
 #include <fmt/format.h>
 #include <sys/utsname.h>
 #include <unistd.h>
-
-#include <ctime>
 
 #include "engine/error.h"
 #include "engine/machines/cuda_available.h"
@@ -30,7 +30,8 @@ EngineRig::EngineRig(const RunPlan& plan)
     : plan_(plan),
       pool_(plan.threads),
       arithmetic_(std::make_unique<Arithmetic>(*plan.model, pool_, plan.options.prefill_chunk, 1)),
-      machine_(make_emulated_machine(plan.profile, plan.cost_shape, shape_of(plan), plan.model.get(), arithmetic_.get())),
+      machine_(
+          make_emulated_machine(plan.profile, plan.cost_shape, shape_of(plan), plan.model.get(), arithmetic_.get())),
       recorder_(plan.recorded ? std::make_unique<Recorder>() : nullptr),
       runner_(std::make_unique<Runner>(*plan.model, *machine_, recorder_.get(), plan.options)) {}
 
@@ -38,9 +39,14 @@ EngineRig::~EngineRig() = default;
 
 std::vector<std::int32_t> EngineRig::run(const PromptItem& prompt, int tokens) {
   switch (plan_.mode) {
-    case RunMode::generate: return runner_->run_prompt(prompt, tokens);
-    case RunMode::forced: runner_->run_forced(prompt, tokens); break;
-    case RunMode::text: runner_->run_text(prompt); break;
+    case RunMode::generate:
+      return runner_->run_prompt(prompt, tokens);
+    case RunMode::forced:
+      runner_->run_forced(prompt, tokens);
+      break;
+    case RunMode::text:
+      runner_->run_text(prompt);
+      break;
   }
   return {};
 }
@@ -57,9 +63,10 @@ void ScriptPlayer::apply_due(Runner& runner, std::uint32_t generated) {
 
 void ScriptPlayer::report_rest(Recorder* recorder, std::uint32_t generated) const {
   if (next_ == changes_.size() || recorder == nullptr) return;
-  recorder->on_health({"script.not_reached", Severity::warning, changes_.size() - next_,
-                       fmt::format("the run ended after {} tokens, before changes of the script from token {} on could apply", generated,
-                                   changes_[next_].at_token)});
+  recorder->on_health(
+      {"script.not_reached", Severity::warning, changes_.size() - next_,
+       fmt::format("the run ended after {} tokens, before changes of the script from token {} on could apply",
+                   generated, changes_[next_].at_token)});
 }
 
 void record_host(Recorder& recorder, const RunPlan& plan) {

@@ -1,9 +1,9 @@
 #include "app/engine_thread.h"
 
-#include <fmt/format.h>
-
 #include <cmath>
 #include <exception>
+
+#include <fmt/format.h>
 
 #include "engine/error.h"
 
@@ -21,7 +21,8 @@ bool changes_policy(CommandKind kind) {
 
 }  // namespace
 
-// --- Pacer ----------------------------------------------------------------------------------------------------------------
+// --- Pacer
+// ----------------------------------------------------------------------------------------------------------------
 
 void Pacer::set_speed(double speed) {
   speed_ = speed;
@@ -41,7 +42,8 @@ Pacer::Clock::time_point Pacer::due(TimeNs now, Clock::time_point wall) {
   return wall;
 }
 
-// --- any thread -------------------------------------------------------------------------------------------------------------
+// --- any thread
+// -------------------------------------------------------------------------------------------------------------
 
 EngineThread::EngineThread(RunPlan plan, LiveOptions options)
     : plan_(std::move(plan)), options_(std::move(options)), script_(plan_.script), pacer_(options_.speed) {
@@ -82,7 +84,8 @@ LiveStatus EngineThread::status() const {
   return status_;
 }
 
-// --- the engine's thread ------------------------------------------------------------------------------------------------
+// --- the engine's thread
+// ------------------------------------------------------------------------------------------------
 
 void EngineThread::run(std::promise<void>& ready) {
   std::unique_ptr<EngineRig> rig;
@@ -202,17 +205,29 @@ bool EngineThread::serve_commands(EngineRig& rig) {
 void EngineThread::apply(EngineRig& rig, const Command& command) {
   try {
     switch (command.kind) {
-      case CommandKind::pause: paused_ = true; break;
-      case CommandKind::resume: paused_ = false; break;
-      case CommandKind::step_token: steps_allowed_ += paused_ ? 1 : 0; break;
-      case CommandKind::stop: stopping_ = true; break;
-      case CommandKind::submit_prompt: submit(command); break;
+      case CommandKind::pause:
+        paused_ = true;
+        break;
+      case CommandKind::resume:
+        paused_ = false;
+        break;
+      case CommandKind::step_token:
+        steps_allowed_ += paused_ ? 1 : 0;
+        break;
+      case CommandKind::stop:
+        stopping_ = true;
+        break;
+      case CommandKind::submit_prompt:
+        submit(command);
+        break;
       case CommandKind::set_speed:
         if (!(command.value == 0 || (command.value >= kMinSpeed && command.value <= kMaxSpeed)))
-          throw InputError(fmt::format("speed must be 0 (as fast as it computes) or from {} to {}, not {}", kMinSpeed, kMaxSpeed, command.value));
+          throw InputError(fmt::format("speed must be 0 (as fast as it computes) or from {} to {}, not {}", kMinSpeed,
+                                       kMaxSpeed, command.value));
         pacer_.set_speed(command.value);
         break;
-      default: apply_to_engine(rig, command);
+      default:
+        apply_to_engine(rig, command);
     }
     draft_.error = writer_failed_ ? draft_.error : "";
   } catch (const InputError& error) {
@@ -235,7 +250,8 @@ void EngineThread::apply_to_engine(EngineRig& rig, const Command& command) {
 }
 
 void EngineThread::submit(const Command& command) {
-  const int tokens = command.value >= 1 ? static_cast<int>(std::min<double>(command.value, kMaxPromptTokens)) : plan_.tokens;
+  const int tokens =
+      command.value >= 1 ? static_cast<int>(std::min<double>(command.value, kMaxPromptTokens)) : plan_.tokens;
   check_utf8(command.text, "prompt");
   PromptItem prompt{"", command.text, {}};
   fill_ids(prompt, *plan_.model);
@@ -247,7 +263,8 @@ void EngineThread::publish(EngineRig& rig) {
   if (!writer_failed_) {
     if (const auto error = writer_->error()) {
       writer_failed_ = true;
-      draft_.error = fmt::format("{}: {}; the run goes on, but is no longer recorded in the file", options_.session_path, *error);
+      draft_.error =
+          fmt::format("{}: {}; the run goes on, but is no longer recorded in the file", options_.session_path, *error);
       rig.recorder()->on_health({"session.write_failed", Severity::loss, 1, draft_.error});
     }
   }

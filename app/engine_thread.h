@@ -1,5 +1,6 @@
-// The live engine of the workbench, on its own thread: prompts from a queue, commands applied at token boundaries, modelled
-// time paced to the wall clock, everything recorded into a session file. The window never waits for it, nor it for the window.
+// The live engine of the workbench, on its own thread: prompts from a queue, commands applied at token boundaries,
+// modelled time paced to the wall clock, everything recorded into a session file. The window never waits for it, nor it
+// for the window.
 #pragma once
 
 #include <chrono>
@@ -25,8 +26,8 @@ namespace expertscope {
 
 struct LiveOptions {
   std::string session_path;
-  // When the plan's prompts are done: go on with these, again and again; a prompt of the user's comes before and ends the one
-  // that is running. Empty: wait for the user.
+  // When the plan's prompts are done: go on with these, again and again; a prompt of the user's comes before and ends
+  // the one that is running. Empty: wait for the user.
   std::vector<PromptItem> endless;
   double speed = 1;  // modelled seconds per wall second; 0 = as fast as it computes
   // Compute to this generated token as fast as possible and stay there, for pictures: the same command shows the same.
@@ -53,8 +54,8 @@ class Pacer {
 
 class EngineThread {
  public:
-  // Returns once the engine stands and its session file is there. InputError when parts do not fit together or the file cannot
-  // be made. What fails later is told by status().error.
+  // Returns once the engine stands and its session file is there. InputError when parts do not fit together or the file
+  // cannot be made. What fails later is told by status().error.
   EngineThread(RunPlan, LiveOptions);
   ~EngineThread();  // ends the run at the next token boundary and closes the session
   EngineThread(const EngineThread&) = delete;

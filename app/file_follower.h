@@ -1,5 +1,5 @@
-// A saved session, or one that another process is still writing: read on a thread of its own, so that the window waits neither
-// for the disk nor for the writer.
+// A saved session, or one that another process is still writing: read on a thread of its own, so that the window waits
+// neither for the disk nor for the writer.
 #pragma once
 
 #include <condition_variable>
@@ -16,17 +16,17 @@ namespace expertscope {
 
 class FileFollower {
  public:
-  // SessionRefused when the file cannot be opened as a session. Starts the thread: it makes a trace of everything that is
-  // committed, then looks four times a second for what came since, until the run has ended.
+  // SessionRefused when the file cannot be opened as a session. Starts the thread: it makes a trace of everything that
+  // is committed, then looks four times a second for what came since, until the run has ended.
   explicit FileFollower(const std::string& path);
   ~FileFollower();
   FileFollower(const FileFollower&) = delete;
   FileFollower& operator=(const FileFollower&) = delete;
 
   // Any thread.
-  std::unique_ptr<Trace> take_trace();  // once it is made; nullptr before and after
+  std::unique_ptr<Trace> take_trace();                              // once it is made; nullptr before and after
   std::shared_ptr<BatchQueue> batches() const { return batches_; }  // what came after it
-  std::string error() const;  // why reading stopped, "" when nothing went wrong
+  std::string error() const;                                        // why reading stopped, "" when nothing went wrong
 
  private:
   void run();

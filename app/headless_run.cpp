@@ -1,12 +1,12 @@
 #include "app/headless_run.h"
 
-#include <fmt/format.h>
-
 #include <chrono>
 #include <csignal>
 #include <cstring>
 #include <exception>
 #include <thread>
+
+#include <fmt/format.h>
 
 #include "app/engine_rig.h"
 #include "app/progress_line.h"
@@ -21,10 +21,13 @@ namespace {
 
 using Clock = std::chrono::steady_clock;
 
-double seconds_since(Clock::time_point begin) { return std::chrono::duration<double>(Clock::now() - begin).count(); }
+double seconds_since(Clock::time_point begin) {
+  return std::chrono::duration<double>(Clock::now() - begin).count();
+}
 
 std::string interruption(std::uint32_t generated) {
-  return fmt::format("stopped by {} after {} generated tokens; what was recorded until then is complete", strsignal(stop_signal()), generated);
+  return fmt::format("stopped by {} after {} generated tokens; what was recorded until then is complete",
+                     strsignal(stop_signal()), generated);
 }
 
 void blank_numbers(nlohmann::ordered_json& node) {
@@ -36,7 +39,8 @@ void blank_numbers(nlohmann::ordered_json& node) {
 
 // A zero would be read as a measurement.
 void blank_what_was_not_recorded(nlohmann::ordered_json& report) {
-  for (const char* block : {"prefill", "decode", "experts", "transfers", "overlap", "attribution_seconds_per_token", "quality"})
+  for (const char* block :
+       {"prefill", "decode", "experts", "transfers", "overlap", "attribution_seconds_per_token", "quality"})
     blank_numbers(report[block]);
 }
 
@@ -103,7 +107,8 @@ class HeadlessRun {
     recorder.set_wall("engine_s", fmt::format("{:.6f}", engine_seconds_));
     if (engine_seconds_ > 0)
       recorder.set_wall("computed_tokens_per_s", fmt::format("{:.3f}", rig_.runner().generated() / engine_seconds_));
-    recorder.set_wall("recorder_waited_s", fmt::format("{:.6f}", std::chrono::duration<double>(recorder.waited()).count()));
+    recorder.set_wall("recorder_waited_s",
+                      fmt::format("{:.6f}", std::chrono::duration<double>(recorder.waited()).count()));
     recorder.set_wall("recorder_ring_bytes", std::to_string(recorder.memory_bytes()));
   }
 
@@ -136,10 +141,12 @@ class HeadlessRun {
     run_prompts();
     Batch batch;
     batch.start = rig_.runner().info();
-    batch.wall = {{"started_at", started_at}, {"ended_at", utc_now()}, {"engine_s", fmt::format("{:.6f}", engine_seconds_)}};
+    batch.wall = {
+        {"started_at", started_at}, {"ended_at", utc_now()}, {"engine_s", fmt::format("{:.6f}", engine_seconds_)}};
     if (engine_seconds_ > 0)
       batch.wall["computed_tokens_per_s"] = fmt::format("{:.3f}", rig_.runner().generated() / engine_seconds_);
-    batch.health.push_back({"profile.off", Severity::info, 1, "The run was not recorded: its tokens are known, not its times, experts and transfers."});
+    batch.health.push_back({"profile.off", Severity::info, 1,
+                            "The run was not recorded: its tokens are known, not its times, experts and transfers."});
     if (interrupted_) batch.health.push_back({"run.interrupted", Severity::warning, 1, *interrupted_});
     for (std::size_t i = 0; i < outputs_.size(); ++i) add_output(batch, static_cast<std::uint32_t>(i));
     batch.ended = failure_ == nullptr;
@@ -181,6 +188,8 @@ class HeadlessRun {
 
 }  // namespace
 
-HeadlessResult run_headless(const RunPlan& plan, const std::string& out) { return HeadlessRun(plan, out).run(); }
+HeadlessResult run_headless(const RunPlan& plan, const std::string& out) {
+  return HeadlessRun(plan, out).run();
+}
 
 }  // namespace expertscope

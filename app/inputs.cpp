@@ -1,14 +1,14 @@
 #include "app/inputs.h"
 
-#include <fmt/format.h>
-
 #include <charconv>
 #include <cmath>
 #include <fstream>
 #include <limits>
-#include <nlohmann/json.hpp>
 #include <optional>
 #include <system_error>
+
+#include <fmt/format.h>
+#include <nlohmann/json.hpp>
 
 #include "engine/error.h"
 
@@ -44,11 +44,14 @@ std::string_view trimmed(std::string_view text) {
 std::vector<PromptItem> prompts_from_json(const std::string& text, const std::string& origin) {
   const Json root = parse_ordered(text, origin);
   if (!root.is_object())
-    throw InputError(origin + ": begins like JSON but is not an object of lists; write {\"workload\": [\"prompt\", ...], ...} or one prompt a line");
+    throw InputError(origin +
+                     ": begins like JSON but is not an object of lists; write {\"workload\": [\"prompt\", ...], ...} "
+                     "or one prompt a line");
   std::vector<PromptItem> prompts;
   for (const auto& [workload, list] : root.items()) {
     if (!list.is_array())
-      throw InputError(fmt::format("{}: \"{}\" is not a list of prompts; write {{\"{}\": [\"prompt\", ...]}}", origin, workload, workload));
+      throw InputError(fmt::format("{}: \"{}\" is not a list of prompts; write {{\"{}\": [\"prompt\", ...]}}", origin,
+                                   workload, workload));
     for (std::size_t i = 0; i < list.size(); ++i) {
       if (!list[i].is_string()) throw InputError(fmt::format("{}: \"{}\"[{}] is not a string", origin, workload, i));
       prompts.push_back({workload, list[i].get<std::string>(), {}});
@@ -71,13 +74,15 @@ std::vector<PromptItem> prompts_from_lines(const std::string& text, const std::s
   return prompts;
 }
 
-// --- scripts --------------------------------------------------------------------------------------------------------------
+// --- scripts
+// --------------------------------------------------------------------------------------------------------------
 
 constexpr const char* kScriptKeys = "at_token, policy, cache_ratio, set, reset_cache, mark";
 
 std::uint32_t token_number(const Json& entry, const std::string& place) {
   const auto found = entry.find("at_token");
-  if (found == entry.end()) throw InputError(place + ": at_token is missing; it says before which token the change applies");
+  if (found == entry.end())
+    throw InputError(place + ": at_token is missing; it says before which token the change applies");
   if (!found->is_number_unsigned() || found->get<std::uint64_t>() > std::numeric_limits<std::uint32_t>::max())
     throw InputError(fmt::format("{}: at_token must be a whole number from 0, not {}", place, found->dump()));
   return found->get<std::uint32_t>();
@@ -88,7 +93,8 @@ std::string setting_text(const std::string& key, const Json& value, const std::s
   if (value.is_string()) return key + "=" + value.get<std::string>();
   if (value.is_boolean()) return key + (value.get<bool>() ? "=1" : "=0");
   if (value.is_number()) return key + "=" + value.dump();
-  throw InputError(fmt::format("{}: set.{} must be a number, a truth value or a name, not {}", place, key, value.dump()));
+  throw InputError(
+      fmt::format("{}: set.{} must be a number, a truth value or a name, not {}", place, key, value.dump()));
 }
 
 class ScriptReader {
@@ -100,8 +106,8 @@ class ScriptReader {
     for (const auto& [key, value] : entry.items()) check_key(key, place);
     at_token_ = token_number(entry, place);
     if (!changes_.empty() && at_token_ < changes_.back().at_token)
-      throw InputError(fmt::format("{}: at_token {} comes after {}; list the changes in the order of their tokens", place, at_token_,
-                                   changes_.back().at_token));
+      throw InputError(fmt::format("{}: at_token {} comes after {}; list the changes in the order of their tokens",
+                                   place, at_token_, changes_.back().at_token));
     const std::size_t before = changes_.size();
     const std::optional<double> ratio = read_ratio(entry, place);
     const bool room_first = ratio && *ratio >= ratio_;
@@ -110,7 +116,8 @@ class ScriptReader {
     if (ratio && !room_first) add_ratio(*ratio);
     read_settings(entry, place);
     read_reset_and_mark(entry, place);
-    if (changes_.size() == before) throw InputError(fmt::format("{}: changes nothing; a change is one of {}", place, kScriptKeys));
+    if (changes_.size() == before)
+      throw InputError(fmt::format("{}: changes nothing; a change is one of {}", place, kScriptKeys));
   }
 
   std::vector<ScriptChange> take() { return std::move(changes_); }
@@ -122,7 +129,9 @@ class ScriptReader {
     throw InputError(fmt::format("{}: unknown key \"{}\"; known are {}", place, key, kScriptKeys));
   }
 
-  void add(CommandKind kind, std::string text, double value = 0) { changes_.push_back({at_token_, {kind, std::move(text), value, "script"}}); }
+  void add(CommandKind kind, std::string text, double value = 0) {
+    changes_.push_back({at_token_, {kind, std::move(text), value, "script"}});
+  }
 
   void add_ratio(double ratio) {
     ratio_ = ratio;
@@ -133,14 +142,16 @@ class ScriptReader {
     const auto found = entry.find("cache_ratio");
     if (found == entry.end()) return {};
     const double ratio = found->is_number() ? found->get<double>() : -1;
-    if (!(ratio >= 0 && ratio <= 1)) throw InputError(fmt::format("{}: cache_ratio must be a number from 0 to 1, not {}", place, found->dump()));
+    if (!(ratio >= 0 && ratio <= 1))
+      throw InputError(fmt::format("{}: cache_ratio must be a number from 0 to 1, not {}", place, found->dump()));
     return ratio;
   }
 
   void read_policy(const Json& entry, const std::string& place) {
     const auto found = entry.find("policy");
     if (found == entry.end()) return;
-    if (!found->is_string()) throw InputError(fmt::format("{}: policy must be a string such as \"lfu\", not {}", place, found->dump()));
+    if (!found->is_string())
+      throw InputError(fmt::format("{}: policy must be a string such as \"lfu\", not {}", place, found->dump()));
     try {
       policy_ = parse_policy_spec(found->get<std::string>());
       if (const PresetDecl* preset = find_preset(policy_.preset); preset != nullptr && preset->replay_only)
@@ -154,7 +165,9 @@ class ScriptReader {
   void read_settings(const Json& entry, const std::string& place) {
     const auto found = entry.find("set");
     if (found == entry.end()) return;
-    if (!found->is_object()) throw InputError(fmt::format("{}: set must be an object such as {{\"prefetcher.depth\": 2}}, not {}", place, found->dump()));
+    if (!found->is_object())
+      throw InputError(
+          fmt::format("{}: set must be an object such as {{\"prefetcher.depth\": 2}}, not {}", place, found->dump()));
     for (const auto& [key, value] : found->items()) {
       const std::string setting = setting_text(key, value, place);
       try {
@@ -173,13 +186,15 @@ class ScriptReader {
   double value_in_force(const std::string& key) const {
     const auto dot = key.find('.');
     for (int kind = 0; kind < kComponentKinds; ++kind)
-      if (name(static_cast<ComponentKind>(kind)) == key.substr(0, dot)) return policy_.parameter(static_cast<ComponentKind>(kind), key.substr(dot + 1));
+      if (name(static_cast<ComponentKind>(kind)) == key.substr(0, dot))
+        return policy_.parameter(static_cast<ComponentKind>(kind), key.substr(dot + 1));
     return 0;
   }
 
   void read_reset_and_mark(const Json& entry, const std::string& place) {
     if (const auto found = entry.find("reset_cache"); found != entry.end()) {
-      if (!found->is_boolean() || !found->get<bool>()) throw InputError(fmt::format("{}: reset_cache must be true, not {}", place, found->dump()));
+      if (!found->is_boolean() || !found->get<bool>())
+        throw InputError(fmt::format("{}: reset_cache must be true, not {}", place, found->dump()));
       add(CommandKind::reset_cache, "");
     }
     if (const auto found = entry.find("mark"); found != entry.end()) {
@@ -202,12 +217,14 @@ std::string read_file(const std::filesystem::path& path) {
   if (!std::filesystem::exists(status)) throw InputError(path.string() + ": there is no such file");
   if (std::filesystem::is_directory(status)) throw InputError(path.string() + ": is a folder, not a file");
   std::ifstream file(path, std::ios::binary);
-  if (!file) throw InputError(path.string() + ": cannot be opened for reading: " + std::generic_category().message(errno));
+  if (!file)
+    throw InputError(path.string() + ": cannot be opened for reading: " + std::generic_category().message(errno));
   std::string text;
   char buffer[1 << 16];
   while (file.read(buffer, sizeof buffer) || file.gcount() > 0) {
     text.append(buffer, static_cast<std::size_t>(file.gcount()));
-    if (text.size() > kMaxInputBytes) throw InputError(fmt::format("{}: longer than {} MiB; split it", path.string(), kMaxInputBytes >> 20));
+    if (text.size() > kMaxInputBytes)
+      throw InputError(fmt::format("{}: longer than {} MiB; split it", path.string(), kMaxInputBytes >> 20));
   }
   if (file.bad()) throw InputError(path.string() + ": cannot be read: " + std::generic_category().message(errno));
   return text;
@@ -218,7 +235,11 @@ void check_utf8(std::string_view text, const std::string& origin) {
   while (at < text.size()) {
     const auto byte = [&](std::size_t i) { return i < text.size() ? static_cast<unsigned char>(text[i]) : 0u; };
     const unsigned lead = byte(at);
-    const std::size_t length = lead < 0x80 ? 1 : lead >= 0xc2 && lead < 0xe0 ? 2 : lead >= 0xe0 && lead < 0xf0 ? 3 : lead >= 0xf0 && lead < 0xf5 ? 4 : 0;
+    const std::size_t length = lead < 0x80                   ? 1
+                               : lead >= 0xc2 && lead < 0xe0 ? 2
+                               : lead >= 0xe0 && lead < 0xf0 ? 3
+                               : lead >= 0xf0 && lead < 0xf5 ? 4
+                                                             : 0;
     bool good = length > 0;
     for (std::size_t i = 1; good && i < length; ++i) good = (byte(at + i) & 0xc0u) == 0x80u;
     if (good && lead == 0xe0) good = byte(at + 1) >= 0xa0;  // overlong
@@ -272,12 +293,15 @@ std::vector<std::int32_t> load_ids(const std::filesystem::path& path) {
 void check_ids(const std::vector<std::int32_t>& ids, int vocab, const std::string& origin) {
   for (std::size_t i = 0; i < ids.size(); ++i)
     if (ids[i] < 0 || ids[i] >= vocab)
-      throw InputError(fmt::format("{}: token id {} (entry {}) is not in the model's vocabulary of {}", origin, ids[i], i, vocab));
+      throw InputError(
+          fmt::format("{}: token id {} (entry {}) is not in the model's vocabulary of {}", origin, ids[i], i, vocab));
 }
 
-std::vector<ScriptChange> parse_script(const std::string& json_text, const std::string& origin, PolicySpec policy, double cache_ratio) {
+std::vector<ScriptChange> parse_script(const std::string& json_text, const std::string& origin, PolicySpec policy,
+                                       double cache_ratio) {
   const Json root = parse_ordered(json_text, origin);
-  if (!root.is_array()) throw InputError(origin + ": not a list of changes; write [{\"at_token\": 12, \"policy\": \"lfu\"}, ...]");
+  if (!root.is_array())
+    throw InputError(origin + ": not a list of changes; write [{\"at_token\": 12, \"policy\": \"lfu\"}, ...]");
   ScriptReader reader(std::move(policy), cache_ratio);
   for (std::size_t i = 0; i < root.size(); ++i) reader.read_entry(root[i], fmt::format("{}: entry {}", origin, i));
   return reader.take();

@@ -1,5 +1,5 @@
-// The small files and lists that a run reads: prompts, token ids, scripts. Each is checked against what is declared; what
-// is unknown or senseless throws InputError with the file, the place in it and what is accepted.
+// The small files and lists that a run reads: prompts, token ids, scripts. Each is checked against what is declared;
+// what is unknown or senseless throws InputError with the file, the place in it and what is accepted.
 #pragma once
 
 #include <cstdint>
@@ -21,8 +21,8 @@ std::string read_file(const std::filesystem::path&);
 // InputError when `text` is not valid UTF-8; `origin` names it ("--prompt", a path).
 void check_utf8(std::string_view text, const std::string& origin);
 
-// A JSON object of lists ({"tale": ["…"], …}: name of a workload, its prompts), in file order, or a plain text file with
-// one prompt a line (blank lines left out). A file that begins with '{' is JSON. Token ids are left empty.
+// A JSON object of lists ({"tale": ["…"], …}: name of a workload, its prompts), in file order, or a plain text file
+// with one prompt a line (blank lines left out). A file that begins with '{' is JSON. Token ids are left empty.
 std::vector<PromptItem> load_prompts(const std::filesystem::path&);
 // "1,75,104".
 std::vector<std::int32_t> parse_ids(std::string_view list, const std::string& origin);
@@ -37,10 +37,12 @@ struct ScriptChange {
   Command command;
 };
 
-// [{"at_token": 12, "policy": "lfu"}, {"at_token": 24, "cache_ratio": 0.5}, {"at_token": 36, "set": {"prefetcher.depth": 2}}],
-// in the order of tokens. Beside those keys: "reset_cache": true and "mark": "text". Checked as if applied to a run that starts
-// with `policy` and `cache_ratio`. Where one entry changes policy and ratio, the change that makes room comes first.
+// [{"at_token": 12, "policy": "lfu"}, {"at_token": 24, "cache_ratio": 0.5}, {"at_token": 36, "set":
+// {"prefetcher.depth": 2}}], in the order of tokens. Beside those keys: "reset_cache": true and "mark": "text". Checked
+// as if applied to a run that starts with `policy` and `cache_ratio`. Where one entry changes policy and ratio, the
+// change that makes room comes first.
 std::vector<ScriptChange> load_script(const std::filesystem::path&, PolicySpec policy, double cache_ratio);
-std::vector<ScriptChange> parse_script(const std::string& json_text, const std::string& origin, PolicySpec policy, double cache_ratio);
+std::vector<ScriptChange> parse_script(const std::string& json_text, const std::string& origin, PolicySpec policy,
+                                       double cache_ratio);
 
 }  // namespace expertscope

@@ -43,9 +43,10 @@ void refuse_stray_options(const CLI::App& program) {
 }
 
 int run_program(int argc, char** argv) {
-  CLI::App program{"ExpertScope: run, watch and compare the offloading of mixture-of-experts language models.\n"
-                   "Without a command: the workbench, live on the demo model.",
-                   "expertscope"};
+  CLI::App program{
+      "ExpertScope: run, watch and compare the offloading of mixture-of-experts language models.\n"
+      "Without a command: the workbench, live on the demo model.",
+      "expertscope"};
   program.set_version_flag("--version", ES_VERSION);
   program.require_subcommand(0, 1);
   program.get_formatter()->column_width(34);
@@ -73,7 +74,8 @@ int run_program(int argc, char** argv) {
       return kExitDone;
     } catch (const CLI::ParseError& error) {
       command = chosen_command(program);
-      throw InputError(std::string(error.what()) + "; see `expertscope " + command + (command.empty() ? "" : " ") + "--help`");
+      throw InputError(std::string(error.what()) + "; see `expertscope " + command + (command.empty() ? "" : " ") +
+                       "--help`");
     }
     command = chosen_command(program);
     refuse_stray_options(program);

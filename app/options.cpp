@@ -1,11 +1,11 @@
 #include "app/options.h"
 
-#include <fmt/format.h>
-
 #include <algorithm>
 #include <charconv>
 #include <limits>
 #include <thread>
+
+#include <fmt/format.h>
 
 #include "engine/error.h"
 #include "engine/observer.h"
@@ -29,19 +29,26 @@ std::optional<T> parse_number(const std::string& text) {
 }
 
 void add_workload_options(CLI::App& app, RunRequest& request) {
-  auto* prompt = app.add_option("--prompt", request.prompt, "Prompt to continue; never parsed for special tokens [a tale of the demo prompts]")
+  auto* prompt = app.add_option("--prompt", request.prompt,
+                                "Prompt to continue; never parsed for special tokens [a tale of the demo prompts]")
                      ->type_name("TEXT");
-  auto* ids = app.add_option("--prompt-ids", request.prompt_ids, "Prompt as token ids, no BOS added")->type_name("1,75,104");
-  auto* ids_file = app.add_option("--ids-file", request.ids_file, "Prompt as a JSON list of token ids, no BOS added")->type_name("FILE");
+  auto* ids =
+      app.add_option("--prompt-ids", request.prompt_ids, "Prompt as token ids, no BOS added")->type_name("1,75,104");
+  auto* ids_file = app.add_option("--ids-file", request.ids_file, "Prompt as a JSON list of token ids, no BOS added")
+                       ->type_name("FILE");
   auto* prompts = app.add_option("--prompts", request.prompts,
-                                 "Prompts, run in file order: a JSON object of lists {\"workload\": [\"prompt\", ...]}, or one prompt a line")
+                                 "Prompts, run in file order: a JSON object of lists {\"workload\": [\"prompt\", "
+                                 "...]}, or one prompt a line")
                       ->type_name("FILE");
-  auto* text = app.add_option("--text", request.text, "Text to be read, teacher-forced, nothing generated; reports its perplexity")->type_name("FILE");
+  auto* text = app.add_option("--text", request.text,
+                              "Text to be read, teacher-forced, nothing generated; reports its perplexity")
+                   ->type_name("FILE");
   const std::vector<CLI::Option*> workloads = {prompt, ids, ids_file, prompts, text};
   for (CLI::Option* a : workloads)
     for (CLI::Option* b : workloads)
       if (a != b) a->excludes(b);
-  auto* forced = app.add_flag("--forced", request.forced, "Decode along the given ids one token at a time instead of sampling");
+  auto* forced =
+      app.add_flag("--forced", request.forced, "Decode along the given ids one token at a time instead of sampling");
   forced->excludes(text);
   app.add_option("--tokens", request.tokens, "Tokens to generate for each prompt, 1 to 10,000,000 [128]")
       ->type_name("N")
@@ -55,20 +62,27 @@ void add_workload_options(CLI::App& app, RunRequest& request) {
   app.add_option("--seed", request.seed, "Seed of the draws, 0 to 2^63-1 [0]")
       ->type_name("N")
       ->check(whole_range(0, std::numeric_limits<std::int64_t>::max()));
-  app.add_option("--sequences", request.sequences, "Sequences decoded together; this version runs 1 [1]")->type_name("N")->check(whole_range(1, 1024));
-  app.add_flag("--stop-at-eos", request.stop_at_eos, "Stop a prompt at the end-of-sequence token [off: exactly N tokens]");
+  app.add_option("--sequences", request.sequences, "Sequences decoded together; this version runs 1 [1]")
+      ->type_name("N")
+      ->check(whole_range(1, 1024));
+  app.add_flag("--stop-at-eos", request.stop_at_eos,
+               "Stop a prompt at the end-of-sequence token [off: exactly N tokens]");
 }
 
 void add_machine_options(CLI::App& app, RunRequest& request) {
-  app.add_option("--model", request.model, "GGUF file of a mixture-of-experts model [the demo model]")->type_name("PATH");
+  app.add_option("--model", request.model, "GGUF file of a mixture-of-experts model [the demo model]")
+      ->type_name("PATH");
   app.add_option("--machine", request.machine,
-                 "cuda, or emulated:PROFILE with the name of a shipped profile or the path of a file [cuda when there is a device, else "
+                 "cuda, or emulated:PROFILE with the name of a shipped profile or the path of a file [cuda when there "
+                 "is a device, else "
                  "emulated:rtx4090-pcie4]")
       ->type_name("MACHINE");
   app.add_option("--cost-shape", request.cost_shape,
-                 "Model whose bytes and operations an emulated machine charges, or own [mixtral-8x7b-q4 for the demo model, else own]")
+                 "Model whose bytes and operations an emulated machine charges, or own [mixtral-8x7b-q4 for the demo "
+                 "model, else own]")
       ->type_name("NAME");
-  app.add_option("--host-bytes", request.host_bytes, "Bound of the host's expert memory in bytes; not in this version [none]")
+  app.add_option("--host-bytes", request.host_bytes,
+                 "Bound of the host's expert memory in bytes; not in this version [none]")
       ->type_name("N")
       ->check(whole_range(0, kMaxBytes));
   app.add_option("--threads", request.threads, "CPU threads, 1 to 1024; never changes a result [all cores]")
@@ -77,40 +91,50 @@ void add_machine_options(CLI::App& app, RunRequest& request) {
 }
 
 void add_policy_options(CLI::App& app, RunRequest& request) {
-  app.add_option("--policy", request.policy, "PRESET[:component=name,component.parameter=value,...], see `expertscope policies` [on-demand]")
+  app.add_option("--policy", request.policy,
+                 "PRESET[:component=name,component.parameter=value,...], see `expertscope policies` [on-demand]")
       ->type_name("SPEC");
-  auto* ratio = app.add_option("--cache-ratio", request.cache_ratio, "Share of the routed experts' bytes kept on the GPU, 0 to 1 [0.25]")
+  auto* ratio = app.add_option("--cache-ratio", request.cache_ratio,
+                               "Share of the routed experts' bytes kept on the GPU, 0 to 1 [0.25]")
                     ->type_name("R")
                     ->check(real_range(0, 1));
   app.add_option("--cache-bytes", request.cache_bytes, "The same as bytes of the cost shape")
       ->type_name("N")
       ->check(whole_range(0, kMaxBytes))
       ->excludes(ratio);
-  app.add_option("--prior", request.prior, "What a policy knows before it starts, a JSON file [none]")->type_name("FILE");
+  app.add_option("--prior", request.prior, "What a policy knows before it starts, a JSON file [none]")
+      ->type_name("FILE");
 }
 
 void add_recording_options(CLI::App& app, RunRequest& request) {
-  app.add_option("--profile", request.profile, "What is recorded: off, hooks, or cupti (not in this version) [the most there is: hooks]")
+  app.add_option("--profile", request.profile,
+                 "What is recorded: off, hooks, or cupti (not in this version) [the most there is: hooks]")
       ->type_name("LEVEL")
       ->check(CLI::Validator(
           [](std::string& level) {
-            return level == "off" || level == "hooks" || level == "cupti" ? std::string() : "must be off, hooks or cupti, not '" + level + "'";
+            return level == "off" || level == "hooks" || level == "cupti"
+                       ? std::string()
+                       : "must be off, hooks or cupti, not '" + level + "'";
           },
           ""));
   app.add_option("--script", request.script,
-                 "Changes at token numbers: [{\"at_token\": 12, \"policy\": \"lfu\"}, {\"at_token\": 24, \"cache_ratio\": 0.5}, {\"at_token\": 36, "
+                 "Changes at token numbers: [{\"at_token\": 12, \"policy\": \"lfu\"}, {\"at_token\": 24, "
+                 "\"cache_ratio\": 0.5}, {\"at_token\": 36, "
                  "\"set\": {\"prefetcher.depth\": 2}}]")
       ->type_name("FILE");
-  app.add_option("--shadow-exact", request.shadow_exact, "Compare each Nth token with the exact computation; not in this version [off]")
+  app.add_option("--shadow-exact", request.shadow_exact,
+                 "Compare each Nth token with the exact computation; not in this version [off]")
       ->type_name("N")
       ->check(whole_range(0, kMaxTokens));
   app.add_option("--record-gates", request.record_gates, "Gates of that many coming layers to record, 0 to 3 [3]")
       ->type_name("N")
       ->check(whole_range(0, kMaxLookahead));
-  app.add_option("--record-logits", request.record_logits, "Best logits of each prompt's last position to record, 0 to 1024 [0]")
+  app.add_option("--record-logits", request.record_logits,
+                 "Best logits of each prompt's last position to record, 0 to 1024 [0]")
       ->type_name("N")
       ->check(whole_range(0, kMaxRecordedLogits));
-  app.add_option("--expect", request.expect, "What a number of the report must be, such as 'decode.tokens_per_s >= 20'; may be repeated")
+  app.add_option("--expect", request.expect,
+                 "What a number of the report must be, such as 'decode.tokens_per_s >= 20'; may be repeated")
       ->type_name("EXPR")
       ->expected(1)
       ->multi_option_policy(CLI::MultiOptionPolicy::TakeAll);
@@ -146,12 +170,21 @@ void add_run_options(CLI::App& app, RunRequest& request) {
 }
 
 void refuse_unsupported(const RunRequest& request) {
-  if (request.host_bytes) throw InputError("--host-bytes: this version has no storage tier yet; all experts are kept in host memory, leave the option out");
-  if (request.sequences > 1) throw InputError("--sequences: this version decodes one sequence at a time; leave the option out");
-  if (request.shadow_exact > 0) throw InputError("--shadow-exact: this version has exact policies alone, there is nothing to shadow; leave the option out");
-  if (request.profile == "cupti") throw InputError("--profile: this version records with hooks alone, not with CUPTI; use --profile hooks");
+  if (request.host_bytes)
+    throw InputError(
+        "--host-bytes: this version has no storage tier yet; all experts are kept in host memory, leave the option "
+        "out");
+  if (request.sequences > 1)
+    throw InputError("--sequences: this version decodes one sequence at a time; leave the option out");
+  if (request.shadow_exact > 0)
+    throw InputError(
+        "--shadow-exact: this version has exact policies alone, there is nothing to shadow; leave the option out");
+  if (request.profile == "cupti")
+    throw InputError("--profile: this version records with hooks alone, not with CUPTI; use --profile hooks");
 }
 
-int core_count() { return std::clamp(static_cast<int>(std::thread::hardware_concurrency()), 1, kMaxThreads); }
+int core_count() {
+  return std::clamp(static_cast<int>(std::thread::hardware_concurrency()), 1, kMaxThreads);
+}
 
 }  // namespace expertscope

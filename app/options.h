@@ -1,11 +1,13 @@
-// The options that `capture` and the live workbench share, as the user gave them, and their declaration for the command line.
+// The options that `capture` and the live workbench share, as the user gave them, and their declaration for the command
+// line.
 #pragma once
 
-#include <CLI/CLI.hpp>
 #include <cstdint>
 #include <optional>
 #include <string>
 #include <vector>
+
+#include <CLI/CLI.hpp>
 
 namespace expertscope {
 

@@ -1,9 +1,9 @@
 #include "app/progress_line.h"
 
+#include <cstdio>
+
 #include <fmt/format.h>
 #include <unistd.h>
-
-#include <cstdio>
 
 namespace expertscope {
 namespace {
@@ -12,9 +12,12 @@ constexpr std::chrono::milliseconds kPeriod{100};
 
 }  // namespace
 
-bool stderr_is_terminal() { return isatty(STDERR_FILENO) == 1; }
+bool stderr_is_terminal() {
+  return isatty(STDERR_FILENO) == 1;
+}
 
-ProgressLine::ProgressLine(std::uint64_t planned_tokens, bool shown) : planned_(planned_tokens), shown_(shown), next_(std::chrono::steady_clock::now()) {}
+ProgressLine::ProgressLine(std::uint64_t planned_tokens, bool shown)
+    : planned_(planned_tokens), shown_(shown), next_(std::chrono::steady_clock::now()) {}
 
 ProgressLine::~ProgressLine() {
   if (visible_) std::fputs("\r\x1b[K", stderr);
@@ -34,9 +37,13 @@ void ProgressLine::add(const Batch& batch) {
 }
 
 std::string ProgressLine::text() const {
-  std::string line = planned_ > 0 ? fmt::format("token {} of {}", generated_, planned_) : fmt::format("token {}", generated_ + forwarded_);
-  if (decode_ns_ > 0) line += fmt::format("  {:.1f} tok/s {}", static_cast<double>(decoded_) * 1e9 / static_cast<double>(decode_ns_), label_);
-  if (demands_ > 0) line += fmt::format("  hit rate {:.1f} %", 100.0 * static_cast<double>(hits_) / static_cast<double>(demands_));
+  std::string line = planned_ > 0 ? fmt::format("token {} of {}", generated_, planned_)
+                                  : fmt::format("token {}", generated_ + forwarded_);
+  if (decode_ns_ > 0)
+    line +=
+        fmt::format("  {:.1f} tok/s {}", static_cast<double>(decoded_) * 1e9 / static_cast<double>(decode_ns_), label_);
+  if (demands_ > 0)
+    line += fmt::format("  hit rate {:.1f} %", 100.0 * static_cast<double>(hits_) / static_cast<double>(demands_));
   return line;
 }
 

@@ -1,9 +1,9 @@
 #include "app/replay_list.h"
 
-#include <fmt/format.h>
-
 #include <algorithm>
 #include <charconv>
+
+#include <fmt/format.h>
 
 #include "engine/error.h"
 
@@ -18,7 +18,8 @@ std::vector<std::string> split(std::string_view list, const char* option) {
     std::string_view item = list.substr(begin, end - begin);
     while (!item.empty() && item.front() == ' ') item.remove_prefix(1);
     while (!item.empty() && item.back() == ' ') item.remove_suffix(1);
-    if (item.empty()) throw InputError(fmt::format("{}: an item of '{}' is empty; write a comma-separated list", option, list));
+    if (item.empty())
+      throw InputError(fmt::format("{}: an item of '{}' is empty; write a comma-separated list", option, list));
     items.emplace_back(item);
     begin = end + 1;
   }
@@ -26,7 +27,9 @@ std::vector<std::string> split(std::string_view list, const char* option) {
 }
 
 // "evictor=lcu" and "prefetcher.depth=2" go on with the preset before them; "hobbit:evictor=lcu" begins one.
-bool is_setting(const std::string& item) { return item.find('=') != std::string::npos && item.find(':') == std::string::npos; }
+bool is_setting(const std::string& item) {
+  return item.find('=') != std::string::npos && item.find(':') == std::string::npos;
+}
 
 std::vector<std::string> join_settings(const std::vector<std::string>& items) {
   std::vector<std::string> specs;

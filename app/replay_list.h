@@ -12,11 +12,11 @@ namespace expertscope {
 
 struct ReplayPolicy {
   std::optional<PolicySpec> spec;  // empty: the session's own, epoch by epoch ("recorded")
-  bool from_all = false;           // one of `all`: left out with its reason when it cannot be replayed, instead of refused
+  bool from_all = false;  // one of `all`: left out with its reason when it cannot be replayed, instead of refused
 };
 
-// "lfu,hobbit:evictor=lcu,prefetcher.depth=2,recorded" or "all" (every preset, belady too). A key=value item belongs to the
-// preset before it. InputError names what is unknown.
+// "lfu,hobbit:evictor=lcu,prefetcher.depth=2,recorded" or "all" (every preset, belady too). A key=value item belongs to
+// the preset before it. InputError names what is unknown.
 std::vector<ReplayPolicy> parse_policies(std::string_view list);
 
 // "0.125,0.5,recorded"; empty optional = recorded: the session's own.

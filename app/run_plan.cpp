@@ -29,16 +29,21 @@ MachineProfile choose_machine(const std::string& machine, std::vector<std::strin
   constexpr std::string_view emulated = "emulated:";
   if (machine.empty()) {
     if (cuda_device_count() > 0)
-      notices.push_back(fmt::format("there is a CUDA device here, but this version has no CUDA machine yet: emulating {}", kDefaultProfile));
+      notices.push_back(fmt::format(
+          "there is a CUDA device here, but this version has no CUDA machine yet: emulating {}", kDefaultProfile));
     return load_profile(kDefaultProfile);
   }
   if (machine == "cuda") {
-    const char* why = cuda_device_count() > 0 ? "this version has no CUDA machine yet" : "no usable CUDA device was found";
-    throw InputError(fmt::format("--machine cuda: {} ({}); use --machine emulated:{}", why, cuda_build_description(), kDefaultProfile));
+    const char* why =
+        cuda_device_count() > 0 ? "this version has no CUDA machine yet" : "no usable CUDA device was found";
+    throw InputError(fmt::format("--machine cuda: {} ({}); use --machine emulated:{}", why, cuda_build_description(),
+                                 kDefaultProfile));
   }
   if (machine.starts_with(emulated) && machine.size() > emulated.size())
     return blaming("--machine", [&] { return load_profile(machine.substr(emulated.size())); });
-  throw InputError(fmt::format("--machine: '{}' is neither cuda nor emulated:PROFILE; see `expertscope machines` for the profiles that ship", machine));
+  throw InputError(fmt::format(
+      "--machine: '{}' is neither cuda nor emulated:PROFILE; see `expertscope machines` for the profiles that ship",
+      machine));
 }
 
 PolicySpec choose_policy(const std::string& spec) {
@@ -72,21 +77,26 @@ std::vector<PromptItem> choose_prompts(const RunRequest& request, const Model& m
       return {{"", std::move(text), {}}};
     });
   }
-  if (!model.has_tokenizer()) throw InputError("this model has no tokenizer that this version reads; give a prompt with --prompt-ids or --ids-file");
+  if (!model.has_tokenizer())
+    throw InputError(
+        "this model has no tokenizer that this version reads; give a prompt with --prompt-ids or --ids-file");
   return {default_prompt()};
 }
 
 void check_recording(const RunRequest& request) {
   if (request.profile != "off") return;
-  if (!request.text.empty()) throw InputError("--text: a perplexity is a recorded number; it cannot be had with --profile off");
+  if (!request.text.empty())
+    throw InputError("--text: a perplexity is a recorded number; it cannot be had with --profile off");
   if (request.record_logits > 0) throw InputError("--record-logits: nothing is recorded with --profile off");
 }
 
-// Refuses a path that no report has before the work is done. Epochs, notes of health and facts of the wall clock come from the run.
+// Refuses a path that no report has before the work is done. Epochs, notes of health and facts of the wall clock come
+// from the run.
 Expectation read_expectation(const std::string& text) {
   Expectation expectation = parse_expectation(text);
   const std::string block = expectation.path.substr(0, expectation.path.find('.'));
-  if (block != "epochs" && block != "health" && block != "wall" && block != "output") judge(expectation, make_report(Trace()));
+  if (block != "epochs" && block != "health" && block != "wall" && block != "output")
+    judge(expectation, make_report(Trace()));
   return expectation;
 }
 
@@ -101,7 +111,8 @@ void choose_run_options(const RunRequest& request, const Model& model, RunOption
   options.cache_bytes = request.cache_bytes;
   const RouterRule& router = model.description().router;
   if (!request.prior.empty())
-    options.prior = blaming("--prior", [&] { return load_prior(request.prior, model.description().layers, router.experts); });
+    options.prior =
+        blaming("--prior", [&] { return load_prior(request.prior, model.description().layers, router.experts); });
   options.sampling = {request.temperature, request.top_p, request.seed};
   check(options.sampling);
   options.stop_at_eos = request.stop_at_eos;
@@ -115,19 +126,23 @@ std::uint64_t RunPlan::planned_tokens() const {
   if (mode == RunMode::generate) return prompts.size() * static_cast<std::uint64_t>(tokens);
   std::uint64_t count = 0;
   if (mode == RunMode::forced)
-    for (const PromptItem& prompt : prompts) count += std::min<std::uint64_t>(prompt.ids.size(), static_cast<std::uint64_t>(tokens));
+    for (const PromptItem& prompt : prompts)
+      count += std::min<std::uint64_t>(prompt.ids.size(), static_cast<std::uint64_t>(tokens));
   return count;
 }
 
 void fill_ids(PromptItem& prompt, const Model& model) {
   if (prompt.ids.empty()) {
     if (!model.has_tokenizer())
-      throw InputError("this model has no tokenizer that this version reads, so text cannot be given to it; use --prompt-ids or --ids-file");
+      throw InputError(
+          "this model has no tokenizer that this version reads, so text cannot be given to it; use --prompt-ids or "
+          "--ids-file");
     prompt.ids = model.tokenizer().encode(prompt.text);
   } else {
     check_ids(prompt.ids, model.description().vocab, "prompt");
   }
-  if (prompt.ids.empty()) throw InputError("a prompt is empty and this model adds no token of its own; write some text");
+  if (prompt.ids.empty())
+    throw InputError("a prompt is empty and this model adds no token of its own; write some text");
 }
 
 RunPlan make_plan(const RunRequest& request) {
@@ -136,9 +151,11 @@ RunPlan make_plan(const RunRequest& request) {
   RunPlan plan;
   for (const std::string& text : request.expect) plan.expectations.push_back(read_expectation(text));
   plan.profile = choose_machine(request.machine, plan.notices);
-  plan.model = std::make_shared<const Model>(request.model.empty() ? demo_model_path() : std::filesystem::path(request.model));
+  plan.model =
+      std::make_shared<const Model>(request.model.empty() ? demo_model_path() : std::filesystem::path(request.model));
   plan.demo_model = is_demo_model(*plan.model);
-  plan.cost_shape = blaming("--cost-shape", [&] { return load_cost_shape(choose_cost_shape(request, plan.demo_model), *plan.model); });
+  plan.cost_shape = blaming("--cost-shape",
+                            [&] { return load_cost_shape(choose_cost_shape(request, plan.demo_model), *plan.model); });
   choose_run_options(request, *plan.model, plan.options);
   plan.mode = !request.text.empty() ? RunMode::text : request.forced ? RunMode::forced : RunMode::generate;
   plan.prompts = choose_prompts(request, *plan.model);
@@ -147,7 +164,8 @@ RunPlan make_plan(const RunRequest& request) {
   plan.threads = request.threads > 0 ? request.threads : core_count();
   plan.recorded = request.profile != "off";
   if (!request.script.empty())
-    plan.script = blaming("--script", [&] { return load_script(request.script, plan.options.policy, plan.options.cache_ratio); });
+    plan.script =
+        blaming("--script", [&] { return load_script(request.script, plan.options.policy, plan.options.cache_ratio); });
   return plan;
 }
 

@@ -1,5 +1,5 @@
-// A run, decided: every option resolved, every file read and checked. What can be refused is refused here, before an output
-// file is touched and before anything runs.
+// A run, decided: every option resolved, every file read and checked. What can be refused is refused here, before an
+// output file is touched and before anything runs.
 #pragma once
 
 #include <memory>
@@ -32,7 +32,7 @@ struct RunPlan {
   std::vector<PromptItem> prompts;  // with their token ids
   int tokens = 0;                   // to generate for each prompt
   int threads = 1;
-  bool recorded = true;             // --profile hooks; false: off
+  bool recorded = true;  // --profile hooks; false: off
   std::vector<ScriptChange> script;
   std::vector<Expectation> expectations;
   std::vector<std::string> notices;  // for standard error: what was chosen instead of what one might expect

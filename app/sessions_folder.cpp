@@ -1,9 +1,5 @@
 #include "app/sessions_folder.h"
 
-#include <fcntl.h>
-#include <fmt/format.h>
-#include <unistd.h>
-
 #include <algorithm>
 #include <cerrno>
 #include <charconv>
@@ -11,6 +7,10 @@
 #include <cstdlib>
 #include <filesystem>
 #include <system_error>
+
+#include <fcntl.h>
+#include <fmt/format.h>
+#include <unistd.h>
 
 #include "engine/error.h"
 
@@ -25,8 +25,10 @@ std::string environment(const char* variable) {
 }
 
 fs::path chosen_folder() {
-  if (const std::string data = environment("XDG_DATA_HOME"); !data.empty()) return fs::path(data) / "expertscope" / "sessions";
-  if (const std::string home = environment("HOME"); !home.empty()) return fs::path(home) / ".local" / "share" / "expertscope" / "sessions";
+  if (const std::string data = environment("XDG_DATA_HOME"); !data.empty())
+    return fs::path(data) / "expertscope" / "sessions";
+  if (const std::string home = environment("HOME"); !home.empty())
+    return fs::path(home) / ".local" / "share" / "expertscope" / "sessions";
   return "sessions";
 }
 
@@ -46,14 +48,17 @@ std::string sessions_folder() {
   const fs::path folder = chosen_folder();
   std::error_code error;
   fs::create_directories(folder, error);
-  if (error) throw InputError(fmt::format("{}: the folder for sessions cannot be made: {}; set XDG_DATA_HOME", folder.string(), error.message()));
+  if (error)
+    throw InputError(fmt::format("{}: the folder for sessions cannot be made: {}; set XDG_DATA_HOME", folder.string(),
+                                 error.message()));
   return fs::absolute(folder).lexically_normal().string();
 }
 
 std::string new_session_path(const std::string& folder, const std::string& stem) {
   int last = 0;
   std::error_code error;
-  for (const fs::directory_entry& entry : fs::directory_iterator(folder, error)) last = std::max(last, number_of(entry.path().filename().string(), stem));
+  for (const fs::directory_entry& entry : fs::directory_iterator(folder, error))
+    last = std::max(last, number_of(entry.path().filename().string(), stem));
   for (int number = last + 1;; ++number) {
     const std::string path = (fs::path(folder) / fmt::format("{}-{:04}{}", stem, number, kSessionExtension)).string();
     const int file = open(path.c_str(), O_CREAT | O_EXCL | O_WRONLY | O_CLOEXEC, 0644);
@@ -61,7 +66,9 @@ std::string new_session_path(const std::string& folder, const std::string& stem)
       close(file);
       return path;
     }
-    if (errno != EEXIST) throw InputError(fmt::format("{}: no session can be written there: {}", folder, std::generic_category().message(errno)));
+    if (errno != EEXIST)
+      throw InputError(
+          fmt::format("{}: no session can be written there: {}", folder, std::generic_category().message(errno)));
   }
 }
 

@@ -13,11 +13,12 @@ namespace expertscope {
 
 inline constexpr const char* kSessionExtension = ".expertscope";
 
-// $XDG_DATA_HOME/expertscope/sessions, else ~/.local/share/expertscope/sessions, else ./sessions. Made when it is not there;
-// InputError when that fails.
+// $XDG_DATA_HOME/expertscope/sessions, else ~/.local/share/expertscope/sessions, else ./sessions. Made when it is not
+// there; InputError when that fails.
 std::string sessions_folder();
 
-// Reserves the next free name, such as demo-0007.expertscope, as an empty file. InputError when the folder cannot be written.
+// Reserves the next free name, such as demo-0007.expertscope, as an empty file. InputError when the folder cannot be
+// written.
 std::string new_session_path(const std::string& folder, const std::string& stem);
 
 // Lists a folder again and again on a thread of its own.

@@ -27,6 +27,8 @@ void install_stop_signals() {
   std::signal(SIGXFSZ, SIG_IGN);
 }
 
-int stop_signal() { return received; }
+int stop_signal() {
+  return received;
+}
 
 }  // namespace expertscope

@@ -1,4 +1,5 @@
-// SIGINT and SIGTERM as a wish: the run ends in order at the next token boundary. A second one ends the program at once.
+// SIGINT and SIGTERM as a wish: the run ends in order at the next token boundary. A second one ends the program at
+// once.
 #pragma once
 
 namespace expertscope {

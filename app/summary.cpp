@@ -1,9 +1,9 @@
 #include "app/summary.h"
 
-#include <fmt/format.h>
-
 #include <cmath>
 #include <optional>
+
+#include <fmt/format.h>
 
 namespace expertscope {
 namespace {
@@ -35,16 +35,23 @@ std::string amount(std::optional<double> value, const char* unit) {
   return fmt::format("{:.3g} {}", *value, unit);
 }
 
-std::string percent(std::optional<double> share) { return share ? fmt::format("{:.1f} %", *share * 100) : "-"; }
-std::string plain(std::optional<double> value) { return value ? fmt::format("{:.4g}", *value) : "-"; }
-std::string count(std::optional<double> value) { return value ? fmt::format("{:.0f}", *value) : "-"; }
+std::string percent(std::optional<double> share) {
+  return share ? fmt::format("{:.1f} %", *share * 100) : "-";
+}
+std::string plain(std::optional<double> value) {
+  return value ? fmt::format("{:.4g}", *value) : "-";
+}
+std::string count(std::optional<double> value) {
+  return value ? fmt::format("{:.0f}", *value) : "-";
+}
 
 std::string where_the_time_went(const Json& report) {
   const Json::json_pointer block("/attribution_seconds_per_token");
   std::string line;
   if (!report.contains(block) || !report.at(block).is_object()) return "-";
   for (const auto& [part, seconds] : report.at(block).items())
-    if (seconds.is_number() && seconds.get<double>() > 0) line += fmt::format("{}{} {}", line.empty() ? "" : ", ", part, amount(seconds.get<double>(), "s"));
+    if (seconds.is_number() && seconds.get<double>() > 0)
+      line += fmt::format("{}{} {}", line.empty() ? "" : ", ", part, amount(seconds.get<double>(), "s"));
   return line.empty() ? "-" : line;
 }
 
@@ -60,24 +67,33 @@ std::string health_lines(const Json& report) {
 
 std::string summary_of(const Json& report) {
   std::string out;
-  out += fmt::format("  model     {} on {} {} (cost shape {}), {}\n", text(report, "/model/name"), text(report, "/machine/kind"),
-                     text(report, "/machine/profile"), text(report, "/machine/cost_shape"), text(report, "/machine/label"));
-  out += fmt::format("  policy    {}, cache ratio {} = {} in {} slots\n", text(report, "/policy/spec"), plain(number(report, "/cache/ratio")),
-                     amount(number(report, "/cache/bytes"), "B"), count(number(report, "/cache/slots")));
-  out += fmt::format("  prefill   {} tokens, {} tok/s, first token after {}\n", count(number(report, "/prefill/tokens")),
-                     plain(number(report, "/prefill/tokens_per_s")), amount(number(report, "/prefill/first_token_s"), "s"));
-  out += fmt::format("  decode    {} tokens, {} tok/s, a token p50 {} p90 {} p99 {}\n", count(number(report, "/decode/tokens")),
-                     plain(number(report, "/decode/tokens_per_s")), amount(number(report, "/decode/token_seconds/p50"), "s"),
-                     amount(number(report, "/decode/token_seconds/p90"), "s"), amount(number(report, "/decode/token_seconds/p99"), "s"));
-  out += fmt::format("  experts   hit rate {} of {} demands in decode\n", percent(number(report, "/experts/decode/hit_rate")),
+  out += fmt::format("  model     {} on {} {} (cost shape {}), {}\n", text(report, "/model/name"),
+                     text(report, "/machine/kind"), text(report, "/machine/profile"),
+                     text(report, "/machine/cost_shape"), text(report, "/machine/label"));
+  out += fmt::format("  policy    {}, cache ratio {} = {} in {} slots\n", text(report, "/policy/spec"),
+                     plain(number(report, "/cache/ratio")), amount(number(report, "/cache/bytes"), "B"),
+                     count(number(report, "/cache/slots")));
+  out += fmt::format("  prefill   {} tokens, {} tok/s, first token after {}\n",
+                     count(number(report, "/prefill/tokens")), plain(number(report, "/prefill/tokens_per_s")),
+                     amount(number(report, "/prefill/first_token_s"), "s"));
+  out += fmt::format("  decode    {} tokens, {} tok/s, a token p50 {} p90 {} p99 {}\n",
+                     count(number(report, "/decode/tokens")), plain(number(report, "/decode/tokens_per_s")),
+                     amount(number(report, "/decode/token_seconds/p50"), "s"),
+                     amount(number(report, "/decode/token_seconds/p90"), "s"),
+                     amount(number(report, "/decode/token_seconds/p99"), "s"));
+  out += fmt::format("  experts   hit rate {} of {} demands in decode\n",
+                     percent(number(report, "/experts/decode/hit_rate")),
                      count(number(report, "/experts/decode/demands")));
-  out += fmt::format("  transfers {} in {} copies: demand {}, prefetch {}, placement {}\n", amount(number(report, "/transfers/bytes"), "B"),
-                     count(number(report, "/transfers/count")), amount(number(report, "/transfers/demand_bytes"), "B"),
-                     amount(number(report, "/transfers/prefetch_bytes"), "B"), amount(number(report, "/transfers/placement_bytes"), "B"));
+  out += fmt::format("  transfers {} in {} copies: demand {}, prefetch {}, placement {}\n",
+                     amount(number(report, "/transfers/bytes"), "B"), count(number(report, "/transfers/count")),
+                     amount(number(report, "/transfers/demand_bytes"), "B"),
+                     amount(number(report, "/transfers/prefetch_bytes"), "B"),
+                     amount(number(report, "/transfers/placement_bytes"), "B"));
   out += fmt::format("  overlap   GPU busy {}, copies hidden {}\n", percent(number(report, "/overlap/gpu_busy_share")),
                      percent(number(report, "/overlap/copy_hidden_share")));
   out += "  a token   " + where_the_time_went(report) + "\n";
-  if (const auto perplexity = number(report, "/quality/perplexity")) out += fmt::format("  quality   perplexity {:.4g}\n", *perplexity);
+  if (const auto perplexity = number(report, "/quality/perplexity"))
+    out += fmt::format("  quality   perplexity {:.4g}\n", *perplexity);
   return out + health_lines(report);
 }
 

@@ -1,8 +1,9 @@
 // A report's headline numbers as a few lines for people.
 #pragma once
 
-#include <nlohmann/json.hpp>
 #include <string>
+
+#include <nlohmann/json.hpp>
 
 namespace expertscope {
 

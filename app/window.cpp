@@ -33,7 +33,9 @@ bool exposed_or_resized = false;
 }  // namespace
 
 Window::Window(const WindowOptions& options) : ignore_mouse_(options.exact_size) {
-  if (!glfwInit()) throw RunError("no window can be opened: " + last_glfw_error() + "; on a machine without a display use `expertscope capture`, or xvfb-run");
+  if (!glfwInit())
+    throw RunError("no window can be opened: " + last_glfw_error() +
+                   "; on a machine without a display use `expertscope capture`, or xvfb-run");
   glfwWindowHint(GLFW_CONTEXT_VERSION_MAJOR, 3);
   glfwWindowHint(GLFW_CONTEXT_VERSION_MINOR, 3);
   glfwWindowHint(GLFW_OPENGL_PROFILE, GLFW_OPENGL_CORE_PROFILE);
@@ -89,19 +91,27 @@ Window::~Window() {
   glfwTerminate();
 }
 
-bool Window::should_close() const { return glfwWindowShouldClose(window_); }
+bool Window::should_close() const {
+  return glfwWindowShouldClose(window_);
+}
 
-double Window::now_s() const { return glfwGetTime(); }
+double Window::now_s() const {
+  return glfwGetTime();
+}
 
 bool Window::wait(double seconds) {
-  if (seconds > 0) glfwWaitEventsTimeout(seconds);
-  else glfwPollEvents();
+  if (seconds > 0)
+    glfwWaitEventsTimeout(seconds);
+  else
+    glfwPollEvents();
   const bool happened = exposed_or_resized || ImGui::GetCurrentContext()->InputEventsQueue.Size > 0;
   exposed_or_resized = false;
   return happened;
 }
 
-void Window::wake() { glfwPostEmptyEvent(); }
+void Window::wake() {
+  glfwPostEmptyEvent();
+}
 
 void Window::begin_frame() {
   ImGui_ImplOpenGL3_NewFrame();

@@ -1,7 +1,5 @@
 #include "app/window_loop.h"
 
-#include <fmt/format.h>
-
 #include <algorithm>
 #include <charconv>
 #include <cstdlib>
@@ -12,10 +10,12 @@
 #include <utility>
 #include <vector>
 
+#include "imgui.h"
+#include <fmt/format.h>
+
 #include "app/options.h"
 #include "app/stop_signal.h"
 #include "engine/error.h"
-#include "imgui.h"
 #include "views/workbench.h"
 
 namespace expertscope {
@@ -23,7 +23,7 @@ namespace {
 
 constexpr double kLiveFrame_s = 1.0 / 30;  // a frame with nothing but new data in it; input is answered at once
 constexpr double kIdle_s = 0.25;
-constexpr int kFramesAfterInput = 3;       // Dear ImGui answers some input in the frame after
+constexpr int kFramesAfterInput = 3;  // Dear ImGui answers some input in the frame after
 constexpr int kMaxSide = 16384;
 
 std::pair<int, int> parse_size(const std::string& text) {
@@ -36,12 +36,13 @@ std::pair<int, int> parse_size(const std::string& text) {
     good = second == std::errc{} && stop == end;
   }
   if (!good || width < 320 || height < 240 || width > kMaxSide || height > kMaxSide)
-    throw InputError(fmt::format("--window: '{}' is not a size such as 1600x1000 (320x240 to {}x{})", text, kMaxSide, kMaxSide));
+    throw InputError(
+        fmt::format("--window: '{}' is not a size such as 1600x1000 (320x240 to {}x{})", text, kMaxSide, kMaxSide));
   return {width, height};
 }
 
-// Where the user's arrangement of the windows is kept: $XDG_CONFIG_HOME/expertscope, else ~/.config/expertscope. "" when it
-// cannot be.
+// Where the user's arrangement of the windows is kept: $XDG_CONFIG_HOME/expertscope, else ~/.config/expertscope. ""
+// when it cannot be.
 std::string layout_path() {
   const char* config = std::getenv("XDG_CONFIG_HOME");
   const char* home = std::getenv("HOME");
@@ -68,7 +69,10 @@ WindowOptions window_options(const WindowRequest& request) {
 class WindowLoop {
  public:
   WindowLoop(const WindowRequest& request, Window& window, WorkbenchSession& session, int default_tokens)
-      : request_(request), session_(session), window_(window), workbench_(session.make_hooks(default_tokens), window.scale()) {
+      : request_(request),
+        session_(session),
+        window_(window),
+        workbench_(session.make_hooks(default_tokens), window.scale()) {
     workbench_.set_window_status(window_.description());
   }
 
@@ -109,7 +113,8 @@ class WindowLoop {
     const Trace& trace = session_.trace();
     const LiveStatus status = session_.status();
     if (status.ended && !status.error.empty()) throw RunError(status.error);
-    const bool all_drawn = trace.steps.empty() || trace.steps.back().first_generated + trace.steps.back().sampled >= status.generated;
+    const bool all_drawn =
+        trace.steps.empty() || trace.steps.back().first_generated + trace.steps.back().sampled >= status.generated;
     const bool there = status.generated >= *request_.at_token || (!status.running && status.generated > 0);
     return trace.started && there && all_drawn;
   }
@@ -117,9 +122,10 @@ class WindowLoop {
   // Numbers of the engine that change without a record: paused, an error, a change that took effect.
   bool status_changed() {
     const LiveStatus status = session_.status();
-    const bool changed = status.commands_applied != last_status_.commands_applied || status.error != last_status_.error ||
-                         status.running != last_status_.running || status.ended != last_status_.ended ||
-                         status.session_path != last_status_.session_path || status.prompts_waiting != last_status_.prompts_waiting;
+    const bool changed = status.commands_applied != last_status_.commands_applied ||
+                         status.error != last_status_.error || status.running != last_status_.running ||
+                         status.ended != last_status_.ended || status.session_path != last_status_.session_path ||
+                         status.prompts_waiting != last_status_.prompts_waiting;
     last_status_ = status;
     return changed;
   }
@@ -142,13 +148,16 @@ class WindowLoop {
 }  // namespace
 
 void add_window_options(CLI::App& app, WindowRequest& request, bool live) {
-  auto* screenshot = app.add_option("--screenshot", request.screenshot, "Draw --frames frames, save a picture of the window as PNG, exit")->type_name("PATH");
+  auto* screenshot = app.add_option("--screenshot", request.screenshot,
+                                    "Draw --frames frames, save a picture of the window as PNG, exit")
+                         ->type_name("PATH");
   app.add_option("--frames", request.frames, "Frames to draw before the picture, 1 to 100,000 [30]")
       ->type_name("N")
       ->check(whole_range(1, 100'000))
       ->needs(screenshot);
   if (live)
-    app.add_option("--screenshot-at-token", request.at_token, "Run as fast as it computes to this generated token, 0 or more, and take the picture there")
+    app.add_option("--screenshot-at-token", request.at_token,
+                   "Run as fast as it computes to this generated token, 0 or more, and take the picture there")
         ->type_name("N")
         ->check(whole_range(0, 10'000'000))
         ->needs(screenshot);
@@ -158,11 +167,19 @@ void add_window_options(CLI::App& app, WindowRequest& request, bool live) {
 void check_window_request(const WindowRequest& request) {
   parse_size(request.size);
   if (request.screenshot.empty()) return;
-  const std::ofstream file(request.screenshot, std::ios::binary | std::ios::app);
-  if (!file) throw InputError("--screenshot: " + request.screenshot + " cannot be written: " + std::generic_category().message(errno));
+  std::error_code ignored;
+  const bool existed = std::filesystem::exists(request.screenshot, ignored);
+  std::ofstream file(request.screenshot, std::ios::binary | std::ios::app);
+  if (!file)
+    throw InputError("--screenshot: " + request.screenshot +
+                     " cannot be written: " + std::generic_category().message(errno));
+  file.close();
+  if (!existed) std::filesystem::remove(request.screenshot, ignored);  // what is refused later leaves nothing behind
 }
 
-std::unique_ptr<Window> open_window(const WindowRequest& request) { return std::make_unique<Window>(window_options(request)); }
+std::unique_ptr<Window> open_window(const WindowRequest& request) {
+  return std::make_unique<Window>(window_options(request));
+}
 
 void run_window(const WindowRequest& request, Window& window, WorkbenchSession& session, int default_tokens) {
   WindowLoop loop(request, window, session, default_tokens);

@@ -1,11 +1,12 @@
 // The window over a session: frames when something changed, pictures when they were asked for.
 #pragma once
 
-#include <CLI/CLI.hpp>
 #include <cstdint>
 #include <memory>
 #include <optional>
 #include <string>
+
+#include <CLI/CLI.hpp>
 
 #include "app/window.h"
 #include "app/workbench_session.h"

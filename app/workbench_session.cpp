@@ -15,7 +15,9 @@ namespace {
 // A session that was not closed is being recorded when its file changed just now; else its program was killed.
 constexpr std::int64_t kStillRecorded_s = 10;
 
-std::string absolute(const std::string& path) { return std::filesystem::absolute(path).lexically_normal().string(); }
+std::string absolute(const std::string& path) {
+  return std::filesystem::absolute(path).lexically_normal().string();
+}
 
 Label label_named(const std::string& text) {
   for (const Label label : {Label::measured, Label::estimated, Label::simulated})
@@ -155,7 +157,9 @@ Hooks WorkbenchSession::make_hooks(int default_tokens) {
     const std::filesystem::path file(name);
     return told([&] { rename_session(path, file.has_extension() ? name : name + kSessionExtension); });
   };
-  hooks.note_session = [](const std::string& path, const std::string& note) { return told([&] { set_session_note(path, note); }); };
+  hooks.note_session = [](const std::string& path, const std::string& note) {
+    return told([&] { set_session_note(path, note); });
+  };
   hooks.trash_session = [](const std::string& path) { return told([&] { trash_session(path); }); };
   return hooks;
 }

@@ -1,5 +1,5 @@
-// What the window shows and commands: the live run, a session file, or one in front of the other. No window in here. All
-// members belong to the window's thread; none of them waits for the engine or the disk.
+// What the window shows and commands: the live run, a session file, or one in front of the other. No window in here.
+// All members belong to the window's thread; none of them waits for the engine or the disk.
 //
 // A live run goes on, and goes on being recorded, while another session is looked at.
 #pragma once

@@ -68,7 +68,7 @@ void fill(SessionEntry& entry, sqlite::Database& db) {
              hits = headline.integer(3);
   if (tokens < 0 || time_ns < 0 || demands < 0 || hits < 0 || hits > demands) return;
   entry.decode_tokens = static_cast<std::uint64_t>(tokens);
-  if (time_ns > 0) entry.tokens_per_s = static_cast<double>(tokens) * 1e9 / static_cast<double>(time_ns);
+  if (tokens > 0 && time_ns > 0) entry.tokens_per_s = static_cast<double>(tokens) * 1e9 / static_cast<double>(time_ns);
   if (demands > 0) entry.hit_rate = static_cast<double>(hits) / static_cast<double>(demands);
 }
 

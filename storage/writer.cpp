@@ -22,6 +22,17 @@ namespace {
 // The collector makes a batch every 20 ms. Few may wait, so that a killed process loses no more than 100 ms.
 constexpr std::size_t kWaitingBatches = 3;
 
+// True while another connection, here or in another process, has the session open. A damaged one is nobody's.
+bool is_in_use(const std::string& path) {
+  try {
+    sqlite::Database db(path, SQLITE_OPEN_READWRITE | SQLITE_OPEN_NOMUTEX);
+    sqlite3_busy_timeout(db.handle(), 0);
+    return db.text("PRAGMA journal_mode = DELETE") != "delete";  // granted to the file's single user only
+  } catch (const sqlite::Error& error) {
+    return error.code() == SQLITE_BUSY;
+  }
+}
+
 void make_room(const std::string& path) {
   namespace fs = std::filesystem;
   const fs::path folder = fs::path(path).has_parent_path() ? fs::path(path).parent_path() : fs::path(".");
@@ -34,6 +45,12 @@ void make_room(const std::string& path) {
   if (header.kind == Kind::unreadable) throw InputError(fmt::format("cannot write {}: {}", path, header.error));
   if (header.kind == Kind::other) {
     throw InputError(fmt::format("will not overwrite {}: it is not a session; choose another name", path));
+  }
+  if (header.kind == Kind::session && is_in_use(path)) {
+    throw InputError(
+        fmt::format("will not overwrite {}: it is open elsewhere, perhaps being recorded; close it there or "
+                    "choose another name",
+                    path));
   }
   // A write-ahead log left beside a removed file would be taken for the new one's.
   for (const char* suffix : {"", "-wal", "-shm", "-journal"}) {

@@ -3,10 +3,10 @@
 #include <algorithm>
 #include <cmath>
 
-#include <fmt/format.h>
-
 #include "imgui.h"
 #include "misc/cpp/imgui_stdlib.h"
+#include <fmt/format.h>
+
 #include "views/describe.h"
 #include "views/format.h"
 #include "views/part_bar.h"
@@ -17,15 +17,18 @@ namespace expertscope {
 std::string cache_meaning(const LiveStatus& status, double ratio) {
   const auto slots = static_cast<std::uint32_t>(ratio * status.slots_at_ratio_1 + 1e-6);
   const double per_layer = status.layers > 0 ? static_cast<double>(slots) / status.layers : 0;
-  const std::string each = std::fabs(per_layer - std::round(per_layer)) < 0.005 ? fmt::format("{:.0f}", per_layer) : fmt::format("{:.1f}", per_layer);
-  return fmt::format("{} of {} per layer, {} slots, {}", each, status.experts, slots, format_bytes(ratio * static_cast<double>(status.cache_bytes_at_ratio_1)));
+  const std::string each = std::fabs(per_layer - std::round(per_layer)) < 0.005 ? fmt::format("{:.0f}", per_layer)
+                                                                                : fmt::format("{:.1f}", per_layer);
+  return fmt::format("{} of {} per layer, {} slots, {}", each, status.experts, slots,
+                     format_bytes(ratio * static_cast<double>(status.cache_bytes_at_ratio_1)));
 }
 
 void ControlView::draw_model(ViewContext& context) {
   const RunInfo& info = context.trace.info;
   if (!context.trace.started) return;
   ImGui::PushFont(nullptr, context.theme.small_font());
-  text_dim(context.theme, fmt::format("{} layers × {} experts, top {}, expert {}", info.layers, info.experts, info.top_k, format_bytes(static_cast<double>(info.expert_bytes))));
+  text_dim(context.theme, fmt::format("{} layers × {} experts, top {}, expert {}", info.layers, info.experts,
+                                      info.top_k, format_bytes(static_cast<double>(info.expert_bytes))));
   ImGui::PopFont();
 }
 
@@ -41,14 +44,17 @@ void ControlView::draw_transport(ViewContext& context) {
   } else {
     if (icon_button(theme, "##run", Icon::pause, "Pause", half)) context.send(CommandKind::pause);
   }
-  if (ImGui::IsItemHovered(ImGuiHoveredFlags_ForTooltip)) ImGui::SetTooltip("%s between two tokens (Space)", status.paused ? "Go on" : "Stop");
+  if (ImGui::IsItemHovered(ImGuiHoveredFlags_ForTooltip))
+    ImGui::SetTooltip("%s between two tokens (Space)", status.paused ? "Go on" : "Stop");
   ImGui::SameLine();
   ImGui::BeginDisabled(!status.paused);
   if (icon_button(theme, "##step", Icon::step, "Step", half)) context.send(CommandKind::step_token);
   ImGui::EndDisabled();
-  if (ImGui::IsItemHovered(ImGuiHoveredFlags_ForTooltip | ImGuiHoveredFlags_AllowWhenDisabled)) ImGui::SetTooltip("One token, while paused (T)");
+  if (ImGui::IsItemHovered(ImGuiHoveredFlags_ForTooltip | ImGuiHoveredFlags_AllowWhenDisabled))
+    ImGui::SetTooltip("One token, while paused (T)");
   ImGui::SameLine();
-  if (icon_button(theme, "##mark", Icon::flag, "", small)) context.send(CommandKind::mark, fmt::format("mark {}", context.trace.marks.size() + 1));
+  if (icon_button(theme, "##mark", Icon::flag, "", small))
+    context.send(CommandKind::mark, fmt::format("mark {}", context.trace.marks.size() + 1));
   if (ImGui::IsItemHovered(ImGuiHoveredFlags_ForTooltip)) ImGui::SetTooltip("Mark this moment in every chart (M)");
   ImGui::SameLine();
   if (icon_button(theme, "##reset", Icon::reset, "", small)) context.send(CommandKind::reset_cache);
@@ -74,11 +80,16 @@ void ControlView::draw_prompt(ViewContext& context) {
   }
   if (focus_prompt_) ImGui::SetKeyboardFocusHere();
   focus_prompt_ = false;
-  if (ImGui::InputTextMultiline("##prompt", &prompt_, {-FLT_MIN, ImGui::GetTextLineHeight() * 3 + ImGui::GetStyle().FramePadding.y * 2}, ImGuiInputTextFlags_WordWrap | ImGuiInputTextFlags_CtrlEnterForNewLine | ImGuiInputTextFlags_EnterReturnsTrue))
+  if (ImGui::InputTextMultiline("##prompt", &prompt_,
+                                {-FLT_MIN, ImGui::GetTextLineHeight() * 3 + ImGui::GetStyle().FramePadding.y * 2},
+                                ImGuiInputTextFlags_WordWrap | ImGuiInputTextFlags_CtrlEnterForNewLine |
+                                    ImGuiInputTextFlags_EnterReturnsTrue))
     send_prompt(context);
   if (prompt_.empty() && !ImGui::IsItemActive()) {
     const ImVec2 a = ImGui::GetItemRectMin();
-    draw_text(*ImGui::GetWindowDrawList(), theme, theme.sans, 14, {a.x + ImGui::GetStyle().FramePadding.x, a.y + ImGui::GetStyle().FramePadding.y}, context.colors().text_faint, "Type a prompt, Enter sends it");
+    draw_text(*ImGui::GetWindowDrawList(), theme, theme.sans, 14,
+              {a.x + ImGui::GetStyle().FramePadding.x, a.y + ImGui::GetStyle().FramePadding.y},
+              context.colors().text_faint, "Type a prompt, Enter sends it");
   }
   const float gap = ImGui::GetStyle().ItemInnerSpacing.x, send = theme.px(62), count = theme.px(78);
   ImGui::SetNextItemWidth(ImGui::GetContentRegionAvail().x - send - count - gap * 2);
@@ -88,7 +99,8 @@ void ControlView::draw_prompt(ViewContext& context) {
       for (std::size_t i = 0; i < workload.prompts.size(); ++i) {
         ImGui::PushID(static_cast<int>(i) + static_cast<int>(&workload - context.hooks.workloads.data()) * 1000);
         std::string line = workload.prompts[i].substr(0, workload.prompts[i].find('\n'));
-        if (ImGui::Selectable(fitting(theme, theme.sans, 14, line, theme.px(420)).c_str())) prompt_ = workload.prompts[i];
+        if (ImGui::Selectable(fitting(theme, theme.sans, 14, line, theme.px(420)).c_str()))
+          prompt_ = workload.prompts[i];
         ImGui::PopID();
       }
     }
@@ -120,7 +132,8 @@ void ControlView::draw_policy(ViewContext& context, float spare) {
   ImGui::PushFont(nullptr, theme.small_font());
   ImGui::AlignTextToFramePadding();
   const std::string summary = PolicyEditor::summary(*spec);
-  text_dim(theme, fitting(theme, theme.sans, theme.small_font(), summary, ImGui::GetContentRegionAvail().x - button - theme.px(8)));
+  text_dim(theme, fitting(theme, theme.sans, theme.small_font(), summary,
+                          ImGui::GetContentRegionAvail().x - button - theme.px(8)));
   ImGui::PopFont();
   if (ImGui::IsItemHovered(ImGuiHoveredFlags_ForTooltip)) ImGui::SetTooltip("%s", summary.c_str());
   ImGui::SameLine(ImGui::GetCursorPosX() + ImGui::GetContentRegionAvail().x - button);
@@ -137,9 +150,14 @@ void ControlView::draw_cache(ViewContext& context) {
   const LiveStatus& status = context.status;
   heading(context.theme, "EXPERT CACHE");
   const double shown = cache_.dragging ? cache_.value : status.cache_ratio;
-  if (value_slider(context.theme, "##cache_ratio", cache_, 0, 1, status.cache_ratio, context.trace.started ? context.trace.info.cache_ratio : 0.25, fmt::format("cache ratio {}", format_ratio(shown)).c_str()))
+  if (value_slider(context.theme, "##cache_ratio", cache_, 0, 1, status.cache_ratio,
+                   context.trace.started ? context.trace.info.cache_ratio : 0.25,
+                   fmt::format("cache ratio {}", format_ratio(shown)).c_str()))
     context.send(CommandKind::set_cache_ratio, "", std::round(cache_.value * 1000) / 1000);
-  if (ImGui::IsItemHovered(ImGuiHoveredFlags_ForTooltip)) ImGui::SetTooltip("Share of the experts' bytes that fits on the GPU.\nDouble-click types a value, right-click goes back to the start's.");
+  if (ImGui::IsItemHovered(ImGuiHoveredFlags_ForTooltip))
+    ImGui::SetTooltip(
+        "Share of the experts' bytes that fits on the GPU.\nDouble-click types a value, right-click goes back to the "
+        "start's.");
   text_wrapped_dim(context.theme, cache_meaning(status, shown));
 }
 
@@ -153,9 +171,13 @@ void ControlView::draw_speed(ViewContext& context) {
     ImGui::TableSetupColumn("slider", ImGuiTableColumnFlags_WidthStretch);
     ImGui::TableSetupColumn("max", ImGuiTableColumnFlags_WidthFixed, button + ImGui::GetStyle().ItemInnerSpacing.x);
     ImGui::TableNextColumn();
-    if (value_slider(theme, "##speed", speed_, 0.1, 100, fastest ? 100 : context.status.speed, 1, fastest && !speed_.dragging ? "as fast as it computes" : fmt::format("speed {}×", format_ratio(shown)).c_str(), true))
+    if (value_slider(theme, "##speed", speed_, 0.1, 100, fastest ? 100 : context.status.speed, 1,
+                     fastest && !speed_.dragging ? "as fast as it computes"
+                                                 : fmt::format("speed {}×", format_ratio(shown)).c_str(),
+                     true))
       context.send(CommandKind::set_speed, "", speed_.value);
-    if (ImGui::IsItemHovered(ImGuiHoveredFlags_ForTooltip)) ImGui::SetTooltip("Modelled seconds for each second of yours. Changes nothing that is measured.");
+    if (ImGui::IsItemHovered(ImGuiHoveredFlags_ForTooltip))
+      ImGui::SetTooltip("Modelled seconds for each second of yours. Changes nothing that is measured.");
     ImGui::TableNextColumn();
     ImGui::SetCursorPosX(ImGui::GetCursorPosX() + ImGui::GetStyle().ItemInnerSpacing.x);
     if (ImGui::Button(fastest ? "1×" : "Max", {button, 0})) context.send(CommandKind::set_speed, "", fastest ? 1 : 0);
@@ -205,7 +227,9 @@ void ControlView::draw_attribution(ViewContext& context) {
   ImGui::PopFont();
   const Bottleneck held = bottleneck(chosen ? sums.part_ns : context.numbers.holds_back_parts);
   if (!held.name.empty()) {
-    text_strong(theme, "Bound by " + std::string(held.name == "GPU" || held.name == "link" || held.name == "host" ? "the " : "") + held.name);
+    text_strong(theme, "Bound by " +
+                           std::string(held.name == "GPU" || held.name == "link" || held.name == "host" ? "the " : "") +
+                           held.name);
     ImGui::SameLine(0, theme.px(6));
     ImGui::PushFont(nullptr, theme.small_font());
     text_dim(theme, fmt::format("{} {}", format_percent(held.share), held.detail));
@@ -219,14 +243,26 @@ void ControlView::draw_recorded(ViewContext& context) {
   const Theme& theme = context.theme;
   const RunInfo& info = context.trace.info;
   if (context.hooks.has_live_run && context.hooks.show_live_run)
-    if (icon_button(theme, "##live", Icon::play, "Back to the live run", ImGui::GetContentRegionAvail().x, true)) context.hooks.show_live_run();
+    if (icon_button(theme, "##live", Icon::play, "Back to the live run", ImGui::GetContentRegionAvail().x, true))
+      context.hooks.show_live_run();
   if (!context.trace.started) return;
   heading(theme, "SAVED SESSION");
-  name_value_rows(theme, "##facts", {{"policy", info.policy_spec}, {"cache ratio", format_ratio(info.cache_ratio)}, {"cache", fmt::format("{} slots, {}", info.slots, format_bytes(static_cast<double>(info.cache_bytes)))}, {"machine", info.profile_name.empty() ? info.machine_kind : info.profile_name}, {"cost shape", info.cost_shape}});
+  name_value_rows(
+      theme, "##facts",
+      {{"policy", info.policy_spec},
+       {"cache ratio", format_ratio(info.cache_ratio)},
+       {"cache", fmt::format("{} slots, {}", info.slots, format_bytes(static_cast<double>(info.cache_bytes)))},
+       {"machine", info.profile_name.empty() ? info.machine_kind : info.profile_name},
+       {"cost shape", info.cost_shape}});
   heading(theme, "CHANGES");
   if (context.trace.epochs.size() <= 1) {
     text_wrapped_dim(theme, "None: one policy and cache size from start to end.");
-  } else if (ImGui::BeginTable("##changes", 2, ImGuiTableFlags_SizingFixedFit | ImGuiTableFlags_ScrollY | ImGuiTableFlags_RowBg, {0, std::min(theme.px(170), static_cast<float>(context.trace.epochs.size()) * (ImGui::GetTextLineHeight() + ImGui::GetStyle().CellPadding.y * 2) + 1)})) {
+  } else if (ImGui::BeginTable(
+                 "##changes", 2, ImGuiTableFlags_SizingFixedFit | ImGuiTableFlags_ScrollY | ImGuiTableFlags_RowBg,
+                 {0,
+                  std::min(theme.px(170), static_cast<float>(context.trace.epochs.size()) *
+                                                  (ImGui::GetTextLineHeight() + ImGui::GetStyle().CellPadding.y * 2) +
+                                              1)})) {
     ImGui::TableSetupColumn("token");
     ImGui::TableSetupColumn("change", ImGuiTableColumnFlags_WidthStretch);
     for (const EpochRecord& epoch : context.trace.epochs) {
@@ -234,7 +270,8 @@ void ControlView::draw_recorded(ViewContext& context) {
       ImGui::TableNextColumn();
       ImGui::PushID(static_cast<int>(epoch.epoch));
       if (ImGui::TextLink(fmt::format("token {}", epoch.at_token).c_str()) && epoch.step < context.trace.steps.size())
-        context.selection.look_at({context.trace.steps[epoch.step].start_ns, context.trace.steps[epoch.step].end_ns}, context.session());
+        context.selection.look_at({context.trace.steps[epoch.step].start_ns, context.trace.steps[epoch.step].end_ns},
+                                  context.session());
       ImGui::PopID();
       ImGui::TableNextColumn();
       ImGui::PushTextWrapPos(0);
@@ -246,7 +283,12 @@ void ControlView::draw_recorded(ViewContext& context) {
   }
   heading(theme, "DECODE");
   const StepSums& all = context.numbers.recent;
-  name_value_rows(theme, "##decode", {{"tokens", format_count(all.tokens)}, {"speed", format_tokens_per_s(all.tokens_per_s())}, {"hit rate", format_percent(all.hit_rate())}, {"link", format_rate(all.link_bytes_per_s())}, {"stall", format_duration(static_cast<TimeNs>(all.stall_ns_per_token())) + " per token"}});
+  name_value_rows(theme, "##decode",
+                  {{"tokens", format_count(all.tokens)},
+                   {"speed", format_tokens_per_s(all.tokens_per_s())},
+                   {"hit rate", format_percent(all.hit_rate())},
+                   {"link", format_rate(all.link_bytes_per_s())},
+                   {"stall", format_duration(static_cast<TimeNs>(all.stall_ns_per_token())) + " per token"}});
 }
 
 void ControlView::draw(ViewContext& context) {
@@ -266,7 +308,8 @@ void ControlView::draw(ViewContext& context) {
     draw_messages(context);
     if (!context.empty()) draw_attribution(context);
     // Preset chooser and heading count as fixed; the components get what is left.
-    const float chooser = ImGui::GetFrameHeightWithSpacing() + ImGui::GetTextLineHeightWithSpacing() + context.theme.px(2);
+    const float chooser =
+        ImGui::GetFrameHeightWithSpacing() + ImGui::GetTextLineHeightWithSpacing() + context.theme.px(2);
     fixed_height_ = ImGui::GetCursorPosY() - top - policy + chooser;
     return;
   }

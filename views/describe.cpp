@@ -10,7 +10,9 @@
 namespace expertscope {
 namespace {
 
-double per_second(std::int64_t amount, TimeNs ns) { return ns > 0 ? static_cast<double>(amount) * 1e9 / static_cast<double>(ns) : 0; }
+double per_second(std::int64_t amount, TimeNs ns) {
+  return ns > 0 ? static_cast<double>(amount) * 1e9 / static_cast<double>(ns) : 0;
+}
 
 std::string rate_against(double rate, double ceiling) {
   std::string text = format_rate(rate);
@@ -20,7 +22,9 @@ std::string rate_against(double rate, double ceiling) {
 
 }  // namespace
 
-std::string expert_name(ExpertId id) { return fmt::format("L{}·E{}", id.layer, id.expert); }
+std::string expert_name(ExpertId id) {
+  return fmt::format("L{}·E{}", id.layer, id.expert);
+}
 
 std::string step_name(const Trace& trace, std::uint32_t step) {
   if (step >= trace.steps.size()) return fmt::format("step {}", step);
@@ -37,26 +41,41 @@ std::string readable(std::string_view identifier) {
 
 std::string work_name(WorkKind kind) {
   switch (kind) {
-    case WorkKind::wait_demand: return "wait for a demand copy";
-    case WorkKind::wait_prefetch: return "wait for a prefetch";
-    case WorkKind::wait_placement: return "wait for a placement";
-    case WorkKind::wait_activation: return "wait for CPU experts";
-    case WorkKind::routing_sync: return "routing";
-    default: return readable(name(kind));
+    case WorkKind::wait_demand:
+      return "wait for a demand copy";
+    case WorkKind::wait_prefetch:
+      return "wait for a prefetch";
+    case WorkKind::wait_placement:
+      return "wait for a placement";
+    case WorkKind::wait_activation:
+      return "wait for CPU experts";
+    case WorkKind::routing_sync:
+      return "routing";
+    default:
+      return readable(name(kind));
   }
 }
 
 std::string part_name(TimePart part) {
   switch (part) {
-    case TimePart::gpu_compute: return "GPU compute";
-    case TimePart::cpu_experts: return "CPU experts";
-    case TimePart::demand_wait: return "Demand wait";
-    case TimePart::prefetch_wait: return "Prefetch wait";
-    case TimePart::routing_sync: return "Routing, sync";
-    case TimePart::policy: return "Policy";
-    case TimePart::sampling: return "Sampling";
-    case TimePart::profiler: return "Profiler";
-    case TimePart::remainder: return "Remainder";
+    case TimePart::gpu_compute:
+      return "GPU compute";
+    case TimePart::cpu_experts:
+      return "CPU experts";
+    case TimePart::demand_wait:
+      return "Demand wait";
+    case TimePart::prefetch_wait:
+      return "Prefetch wait";
+    case TimePart::routing_sync:
+      return "Routing, sync";
+    case TimePart::policy:
+      return "Policy";
+    case TimePart::sampling:
+      return "Sampling";
+    case TimePart::profiler:
+      return "Profiler";
+    case TimePart::remainder:
+      return "Remainder";
   }
   return "?";
 }
@@ -64,7 +83,8 @@ std::string part_name(TimePart part) {
 std::string epoch_text(const EpochRecord& epoch) {
   if (epoch.epoch == 0) return fmt::format("{}, cache {}", epoch.policy_spec, format_ratio(epoch.cache_ratio));
   std::string text = epoch.change;
-  for (std::size_t arrow = text.find("->"); arrow != std::string::npos; arrow = text.find("->", arrow)) text.replace(arrow, 2, "→");
+  for (std::size_t arrow = text.find("->"); arrow != std::string::npos; arrow = text.find("->", arrow))
+    text.replace(arrow, 2, "→");
   return text;
 }
 
@@ -80,12 +100,15 @@ Description describe_work(const Trace& trace, const WorkRecord& work) {
   } else if (work.layer != kNone16) {
     d.title += fmt::format(", layer {}", work.layer);
   }
-  d.lines = {{"took", format_duration(ns)}, {"at", format_axis_time(work.start_ns, 1000)}, {"in", step_name(trace, work.step)}};
+  d.lines = {{"took", format_duration(ns)},
+             {"at", format_axis_time(work.start_ns, 1000)},
+             {"in", step_name(trace, work.step)}};
   if (is_wait(work.kind)) return d;
   if (work.tokens > 0) d.lines.emplace_back("rows", format_count(work.tokens));
   if (work.bytes > 0) {
     d.lines.emplace_back("memory", format_bytes(static_cast<double>(work.bytes)));
-    d.lines.emplace_back("rate", rate_against(per_second(work.bytes, ns), work.lane == Lane::gpu ? trace.info.gpu_bytes_per_s : 0));
+    d.lines.emplace_back(
+        "rate", rate_against(per_second(work.bytes, ns), work.lane == Lane::gpu ? trace.info.gpu_bytes_per_s : 0));
   }
   if (work.flops > 0) d.lines.emplace_back("arithmetic", format_si(per_second(work.flops, ns), "FLOP/s"));
   return d;
@@ -101,14 +124,17 @@ Description describe_copy(const Trace& trace, const CopyRecord& copy, PrefetchFa
     d.expert = ExpertId{copy.layer, copy.expert};
     d.title += " " + expert_name(*d.expert);
   }
-  d.lines = {{"took", format_duration(ns)},
-             {"queued", format_duration(std::max<TimeNs>(0, copy.start_ns - copy.issued_ns))},
-             {"bytes", format_bytes(static_cast<double>(copy.bytes))},
-             {"rate", rate_against(per_second(copy.bytes, ns), copy.lane == Lane::h2d ? trace.info.h2d_bytes_per_s : 0)},
-             {"issued in", step_name(trace, copy.step)}};
+  d.lines = {
+      {"took", format_duration(ns)},
+      {"queued", format_duration(std::max<TimeNs>(0, copy.start_ns - copy.issued_ns))},
+      {"bytes", format_bytes(static_cast<double>(copy.bytes))},
+      {"rate", rate_against(per_second(copy.bytes, ns), copy.lane == Lane::h2d ? trace.info.h2d_bytes_per_s : 0)},
+      {"issued in", step_name(trace, copy.step)}};
   if (copy.slot != kNone16) d.lines.emplace_back("slot", std::to_string(copy.slot));
-  if (copy.reason == CopyReason::prefetch) d.lines.emplace_back("prefetch", std::string(name(fate)));
-  else if (!copy.last) d.lines.emplace_back("piece", "overtaken, more to come");
+  if (copy.reason == CopyReason::prefetch)
+    d.lines.emplace_back("prefetch", std::string(name(fate)));
+  else if (!copy.last)
+    d.lines.emplace_back("piece", "overtaken, more to come");
   return d;
 }
 
@@ -120,8 +146,13 @@ Description describe_step(const Trace& trace, const StepRecord& step) {
   std::size_t hits = 0;
   const auto demands = trace.demands_of(step.step);
   for (const DemandRecord& demand : demands) hits += demand.state == DemandState::hit;
-  d.lines = {{"took", format_duration(step.end_ns - step.start_ns)}, {"at", format_axis_time(step.start_ns, 1000)}, {"position", std::to_string(step.first_position)}};
-  if (!demands.empty()) d.lines.emplace_back("hits", fmt::format("{} of {}, {}", hits, demands.size(), format_percent(static_cast<double>(hits) / static_cast<double>(demands.size()))));
+  d.lines = {{"took", format_duration(step.end_ns - step.start_ns)},
+             {"at", format_axis_time(step.start_ns, 1000)},
+             {"position", std::to_string(step.first_position)}};
+  if (!demands.empty())
+    d.lines.emplace_back("hits",
+                         fmt::format("{} of {}, {}", hits, demands.size(),
+                                     format_percent(static_cast<double>(hits) / static_cast<double>(demands.size()))));
   if (step.epoch < trace.epochs.size()) d.lines.emplace_back("policy", trace.epochs[step.epoch].policy_spec);
   return d;
 }

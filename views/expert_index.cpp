@@ -9,20 +9,25 @@ constexpr std::size_t kSpacing = 65536;
 
 // Records come in the order of these times; two lanes of a real machine may differ by less than one can see.
 std::size_t first_demand_at(const Trace& trace, TimeNs t) {
-  const auto at = std::partition_point(trace.demands.begin(), trace.demands.end(), [&](const DemandRecord& r) { return r.asked_ns < t; });
+  const auto at = std::partition_point(trace.demands.begin(), trace.demands.end(),
+                                       [&](const DemandRecord& r) { return r.asked_ns < t; });
   return static_cast<std::size_t>(at - trace.demands.begin());
 }
 std::size_t first_copy_at(const Trace& trace, TimeNs t) {
-  const auto at = std::partition_point(trace.copies.begin(), trace.copies.end(), [&](const CopyRecord& r) { return r.start_ns < t; });
+  const auto at = std::partition_point(trace.copies.begin(), trace.copies.end(),
+                                       [&](const CopyRecord& r) { return r.start_ns < t; });
   return static_cast<std::size_t>(at - trace.copies.begin());
 }
 std::size_t first_residency_after(const Trace& trace, TimeNs t) {
-  const auto at = std::partition_point(trace.residency.begin(), trace.residency.end(), [&](const ResidencyRecord& r) { return r.at_ns <= t; });
+  const auto at = std::partition_point(trace.residency.begin(), trace.residency.end(),
+                                       [&](const ResidencyRecord& r) { return r.at_ns <= t; });
   return static_cast<std::size_t>(at - trace.residency.begin());
 }
 
 const auto kAddDemand = [](auto& sums, const DemandRecord& r) { sums.add(r); };
-const auto kAddCopy = [](std::int64_t& bytes, const CopyRecord& r) { bytes += r.lane == Lane::h2d && is_expert_copy(r.reason) ? r.bytes : 0; };
+const auto kAddCopy = [](std::int64_t& bytes, const CopyRecord& r) {
+  bytes += r.lane == Lane::h2d && is_expert_copy(r.reason) ? r.bytes : 0;
+};
 const auto kAddChange = [](auto& state, const ResidencyRecord& r) { state.apply(r); };
 
 }  // namespace
@@ -45,7 +50,8 @@ void ExpertIndex::Residency::apply(const ResidencyRecord& r) {
 }
 
 std::size_t ExpertIndex::cell_of(std::uint16_t layer, std::uint16_t expert) const {
-  if (layer >= layers_ || expert >= experts_) return static_cast<std::size_t>(layers_) * static_cast<std::size_t>(experts_);
+  if (layer >= layers_ || expert >= experts_)
+    return static_cast<std::size_t>(layers_) * static_cast<std::size_t>(experts_);
   return static_cast<std::size_t>(layer) * static_cast<std::size_t>(experts_) + expert;
 }
 
@@ -60,7 +66,8 @@ void ExpertIndex::extend(Checkpoints<Cell>& points, const Records& records, Add 
 }
 
 template <class Cell, class Records, class Add>
-std::vector<Cell> ExpertIndex::before(const Checkpoints<Cell>& points, const Records& records, std::size_t record, Add add) const {
+std::vector<Cell> ExpertIndex::before(const Checkpoints<Cell>& points, const Records& records, std::size_t record,
+                                      Add add) const {
   if (record >= points.next) return points.now;
   std::vector<Cell> cells = points.saved[record / kSpacing];
   for (std::size_t i = record / kSpacing * kSpacing; i < record; ++i) {
@@ -71,7 +78,8 @@ std::vector<Cell> ExpertIndex::before(const Checkpoints<Cell>& points, const Rec
 }
 
 template <class Cell, class Records, class Add>
-Cell ExpertIndex::before(const Checkpoints<Cell>& points, const Records& records, std::size_t record, std::size_t cell, Add add) const {
+Cell ExpertIndex::before(const Checkpoints<Cell>& points, const Records& records, std::size_t record, std::size_t cell,
+                         Add add) const {
   if (record >= points.next) return points.now[cell];
   Cell sum = points.saved[record / kSpacing][cell];
   for (std::size_t i = record / kSpacing * kSpacing; i < record; ++i)
@@ -97,11 +105,16 @@ std::vector<ExpertHistoryBin> ExpertIndex::history(const Trace& trace, ExpertId 
   };
   Edge last = edge_at(range.begin_ns);
   for (int i = 0; i < bins; ++i) {
-    const auto place = [&](int n) { return range.begin_ns + static_cast<TimeNs>(static_cast<double>(range.end_ns - range.begin_ns) * n / bins); };
+    const auto place = [&](int n) {
+      return range.begin_ns + static_cast<TimeNs>(static_cast<double>(range.end_ns - range.begin_ns) * n / bins);
+    };
     const TimeRange part{place(i), place(i + 1)};
     const Edge edge = edge_at(part.end_ns);
-    result.push_back({part, edge.demands.hits - last.demands.hits, edge.demands.late - last.demands.late, edge.demands.misses - last.demands.misses, edge.bytes - last.bytes,
-                      part.end_ns > part.begin_ns ? static_cast<double>(edge.resident_ns - last.resident_ns) / static_cast<double>(part.end_ns - part.begin_ns) : 0});
+    result.push_back({part, edge.demands.hits - last.demands.hits, edge.demands.late - last.demands.late,
+                      edge.demands.misses - last.demands.misses, edge.bytes - last.bytes,
+                      part.end_ns > part.begin_ns ? static_cast<double>(edge.resident_ns - last.resident_ns) /
+                                                        static_cast<double>(part.end_ns - part.begin_ns)
+                                                  : 0});
     last = edge;
   }
   return result;

@@ -1,5 +1,6 @@
-// What happened to every expert in any range of time. Running sums are kept at every 65,536th record, so that a range costs
-// two look-ups and at most that many records at each end, whatever the session's length. Equal to expert_totals() of the profiler.
+// What happened to every expert in any range of time. Running sums are kept at every 65,536th record, so that a range
+// costs two look-ups and at most that many records at each end, whatever the session's length. Equal to expert_totals()
+// of the profiler.
 #pragma once
 
 #include <cstdint>
@@ -12,16 +13,18 @@ namespace expertscope {
 
 struct ExpertCell {
   std::uint64_t demands = 0, picks = 0, hits = 0, late = 0, misses = 0, cpu = 0;
-  std::int64_t bytes = 0;       // of its copies, host to device
-  TimeNs resident_ns = 0;       // time within the range during which a slot held it
-  bool resident = false;        // at the end of the range
+  std::int64_t bytes = 0;  // of its copies, host to device
+  TimeNs resident_ns = 0;  // time within the range during which a slot held it
+  bool resident = false;   // at the end of the range
 };
 
 // One cell for each (layer, expert): cells[layer * experts + expert].
 struct ExpertGrid {
   int layers = 0, experts = 0;
   std::vector<ExpertCell> cells;
-  const ExpertCell& at(int layer, int expert) const { return cells[static_cast<std::size_t>(layer * experts + expert)]; }
+  const ExpertCell& at(int layer, int expert) const {
+    return cells[static_cast<std::size_t>(layer * experts + expert)];
+  }
 };
 
 // What happened to one expert in one stretch of its history.

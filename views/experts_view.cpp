@@ -6,10 +6,10 @@
 #include <cstdio>
 #include <tuple>
 
-#include <fmt/format.h>
-
 #include "imgui.h"
 #include "implot.h"
+#include <fmt/format.h>
+
 #include "views/describe.h"
 #include "views/format.h"
 #include "views/timeline_panel.h"
@@ -20,7 +20,9 @@ namespace {
 
 constexpr int kHistoryBins = 60;
 
-float f(double value) { return static_cast<float>(value); }
+float f(double value) {
+  return static_cast<float>(value);
+}
 
 // As few characters as tell it: what fits into a cell.
 std::string short_number(HeatQuantity quantity, double value) {
@@ -56,7 +58,9 @@ void ExpertsView::draw_toolbar(ViewContext& context) {
   }
   if (ImGui::IsItemHovered(ImGuiHoveredFlags_ForTooltip)) ImGui::SetTooltip("%s", help(quantity_));
   ImGui::SameLine();
-  const char* automatic = context.selection.range ? "Selected range" : context.selection.fit_strips ? "Whole run" : "As in Strips";
+  const char* automatic = context.selection.range        ? "Selected range"
+                          : context.selection.fit_strips ? "Whole run"
+                                                         : "As in Strips";
   const std::array<const char*, 3> names = {automatic, "As in Timeline", "Whole run, always"};
   ImGui::SetNextItemWidth(theme.px(136));
   if (ImGui::BeginCombo("##scope", names[static_cast<std::size_t>(scope_)])) {
@@ -64,7 +68,8 @@ void ExpertsView::draw_toolbar(ViewContext& context) {
       if (ImGui::Selectable(names[static_cast<std::size_t>(scope)], scope == scope_)) scope_ = scope;
     ImGui::EndCombo();
   }
-  if (ImGui::IsItemHovered(ImGuiHoveredFlags_ForTooltip)) ImGui::SetTooltip("The stretch of time that is counted: %s", format_duration(width_ns(grid_range_)).c_str());
+  if (ImGui::IsItemHovered(ImGuiHoveredFlags_ForTooltip))
+    ImGui::SetTooltip("The stretch of time that is counted: %s", format_duration(width_ns(grid_range_)).c_str());
   ImGui::SameLine();
   ImGui::Checkbox("log", &logarithmic_);
   if (ImGui::IsItemHovered(ImGuiHoveredFlags_ForTooltip)) ImGui::SetTooltip("Logarithmic colour scale");
@@ -79,25 +84,31 @@ void ExpertsView::draw_cells(ViewContext& context, ImDrawList& list) {
   for (int layer = 0; layer < l.layers; ++layer) {
     for (int expert = 0; expert < l.experts; ++expert) {
       const double value = values_.at(layer, expert);
-      const ImVec2 a{f(l.x0 + expert * l.cell_w), f(l.y0 + layer * l.cell_h)}, b{a.x + f(l.cell_w) - inset, a.y + f(l.cell_h) - inset};
+      const ImVec2 a{f(l.x0 + expert * l.cell_w), f(l.y0 + layer * l.cell_h)},
+          b{a.x + f(l.cell_w) - inset, a.y + f(l.cell_h) - inset};
       const Color color = std::isnan(value) ? colors.raised : viridis(heat_place(value, values_.max, logarithmic_));
       list.AddRectFilled(a, b, color);
       if (l.cell_w >= theme.px(22) && l.cell_h >= theme.px(13)) {
         const std::string text = short_number(quantity_, value);
         const ImVec2 size = text_size(theme, theme.sans, 10, text);
-        if (size.x + theme.px(2) <= b.x - a.x) draw_text(list, theme, theme.sans, 10, {(a.x + b.x - size.x) / 2, (a.y + b.y - size.y) / 2}, with_alpha(text_on(color), 0.85), text);
+        if (size.x + theme.px(2) <= b.x - a.x)
+          draw_text(list, theme, theme.sans, 10, {(a.x + b.x - size.x) / 2, (a.y + b.y - size.y) / 2},
+                    with_alpha(text_on(color), 0.85), text);
       }
       if (grid_.at(layer, expert).resident && l.cell_w >= theme.px(5) && l.cell_h >= theme.px(5))
-        list.AddRect({a.x + 0.5f, a.y + 0.5f}, {b.x - 0.5f, b.y - 0.5f}, rgb(0xFFFFFF), 0, theme.px(l.cell_w >= theme.px(12) ? 1.6 : 1));
+        list.AddRect({a.x + 0.5f, a.y + 0.5f}, {b.x - 0.5f, b.y - 0.5f}, rgb(0xFFFFFF), 0,
+                     theme.px(l.cell_w >= theme.px(12) ? 1.6 : 1));
     }
   }
   const auto outline = [&](ExpertId id, Color color, float thickness) {
     if (id.layer >= l.layers || id.expert >= l.experts) return;
     const ImVec2 a{f(l.x0 + id.expert * l.cell_w), f(l.y0 + id.layer * l.cell_h)};
-    list.AddRect({a.x - 1.5f, a.y - 1.5f}, {a.x + f(l.cell_w) + 0.5f, a.y + f(l.cell_h) + 0.5f}, color, theme.px(1.5), thickness);
+    list.AddRect({a.x - 1.5f, a.y - 1.5f}, {a.x + f(l.cell_w) + 0.5f, a.y + f(l.cell_h) + 0.5f}, color, theme.px(1.5),
+                 thickness);
   };
   if (context.selection.step && l.cell_h >= theme.px(10))
-    for (const DemandRecord& demand : context.trace.demands_of(*context.selection.step)) outline({demand.layer, demand.expert}, colors.of(demand.state), theme.px(2));
+    for (const DemandRecord& demand : context.trace.demands_of(*context.selection.step))
+      outline({demand.layer, demand.expert}, colors.of(demand.state), theme.px(2));
   if (context.selection.expert) outline(*context.selection.expert, colors.accent, theme.px(2.5));
 }
 
@@ -114,7 +125,8 @@ void ExpertsView::draw_margins(ViewContext& context, ImDrawList& list) {
     if (layer % l.layer_labels_every) continue;
     const std::string text = std::to_string(layer);
     const ImVec2 size = text_size(theme, theme.sans, 11, text);
-    draw_text(list, theme, theme.sans, 11, {f(l.x0) - size.x - theme.px(5), (y0 + y1 - size.y) / 2}, colors.text_dim, text);
+    draw_text(list, theme, theme.sans, 11, {f(l.x0) - size.x - theme.px(5), (y0 + y1 - size.y) / 2}, colors.text_dim,
+              text);
   }
   for (int expert = 0; expert < l.experts; ++expert) {
     const double value = values_.by_expert[static_cast<std::size_t>(expert)];
@@ -124,7 +136,8 @@ void ExpertsView::draw_margins(ViewContext& context, ImDrawList& list) {
     if (expert % l.expert_labels_every) continue;
     const std::string text = std::to_string(expert);
     const ImVec2 size = text_size(theme, theme.sans, 11, text);
-    draw_text(list, theme, theme.sans, 11, {(x0 + x1 - size.x) / 2, f(l.y0) - size.y - theme.px(2)}, colors.text_dim, text);
+    draw_text(list, theme, theme.sans, 11, {(x0 + x1 - size.x) / 2, f(l.y0) - size.y - theme.px(2)}, colors.text_dim,
+              text);
   }
 }
 
@@ -133,26 +146,37 @@ void ExpertsView::hover(ViewContext& context) {
   const HeatLayout& l = layout_;
   if (const auto cell = l.cell_at(mouse.x, mouse.y)) {
     const ExpertCell& c = grid_.at(cell->layer, cell->expert);
-    tooltip(context.theme, fmt::format("{}: {} {}", expert_name(*cell), heat_value(quantity_, values_.at(cell->layer, cell->expert)), is_share(quantity_) ? name(quantity_) : ""),
+    tooltip(context.theme,
+            fmt::format("{}: {} {}", expert_name(*cell), heat_value(quantity_, values_.at(cell->layer, cell->expert)),
+                        is_share(quantity_) ? name(quantity_) : ""),
             {{"activations", format_count(c.picks)},
              {"demands", format_count(c.demands)},
-             {"hits / late / misses", fmt::format("{} / {} / {}", format_count(c.hits), format_count(c.late), format_count(c.misses))},
+             {"hits / late / misses",
+              fmt::format("{} / {} / {}", format_count(c.hits), format_count(c.late), format_count(c.misses))},
              {"on the CPU", format_count(c.cpu)},
              {"copied", format_bytes(static_cast<double>(c.bytes))},
-             {"resident", fmt::format("{} of the time", format_percent(static_cast<double>(c.resident_ns) / static_cast<double>(std::max<TimeNs>(1, width_ns(grid_range_)))))},
+             {"resident", fmt::format("{} of the time",
+                                      format_percent(static_cast<double>(c.resident_ns) /
+                                                     static_cast<double>(std::max<TimeNs>(1, width_ns(grid_range_)))))},
              {"at the end", c.resident ? "in a slot" : "not on the GPU"}});
     if (ImGui::IsMouseClicked(ImGuiMouseButton_Left)) {
-      if (context.selection.expert == cell) context.selection.expert.reset();
-      else context.selection.expert = cell;
+      if (context.selection.expert == cell)
+        context.selection.expert.reset();
+      else
+        context.selection.expert = cell;
     }
     return;
   }
   if (mouse.x >= l.right_x0 && mouse.x < l.right_x1 && mouse.y >= l.y0 && mouse.y < l.y1 && l.cell_h > 0) {
     const auto layer = static_cast<std::size_t>((mouse.y - l.y0) / l.cell_h);
-    if (layer < values_.by_layer.size()) tooltip(context.theme, fmt::format("Layer {}", layer), {{name(quantity_), heat_value(quantity_, values_.by_layer[layer])}});
+    if (layer < values_.by_layer.size())
+      tooltip(context.theme, fmt::format("Layer {}", layer),
+              {{name(quantity_), heat_value(quantity_, values_.by_layer[layer])}});
   } else if (mouse.y >= l.bottom_y0 && mouse.y < l.bottom_y1 && mouse.x >= l.x0 && mouse.x < l.x1 && l.cell_w > 0) {
     const auto expert = static_cast<std::size_t>((mouse.x - l.x0) / l.cell_w);
-    if (expert < values_.by_expert.size()) tooltip(context.theme, fmt::format("Expert {} of all layers", expert), {{name(quantity_), heat_value(quantity_, values_.by_expert[expert])}});
+    if (expert < values_.by_expert.size())
+      tooltip(context.theme, fmt::format("Expert {} of all layers", expert),
+              {{name(quantity_), heat_value(quantity_, values_.by_expert[expert])}});
   }
 }
 
@@ -161,12 +185,18 @@ void ExpertsView::draw_map(ViewContext& context, float height) {
   const ImVec2 at = ImGui::GetCursorScreenPos();
   const float width = std::max(theme.px(60), ImGui::GetContentRegionAvail().x);
   ImGui::InvisibleButton("##heatmap", {width, height});
-  const HeatSizes sizes{.left_labels = theme.px(24), .top_labels = theme.px(30), .margin = height > theme.px(240) ? theme.px(34) : theme.px(16), .gap = theme.px(5), .label_height = theme.px(14), .label_width = theme.px(20)};
+  const HeatSizes sizes{.left_labels = theme.px(24),
+                        .top_labels = theme.px(30),
+                        .margin = height > theme.px(240) ? theme.px(34) : theme.px(16),
+                        .gap = theme.px(5),
+                        .label_height = theme.px(14),
+                        .label_width = theme.px(20)};
   layout_ = heatmap_layout(values_.layers, values_.experts, at.x, at.y, at.x + width, at.y + height, sizes);
   ImDrawList& list = *ImGui::GetWindowDrawList();
   list.PushClipRect(at, {at.x + width, at.y + height}, true);
   draw_text(list, theme, theme.sans, 11, {at.x, at.y}, context.colors().text_faint, "Layer ↓   Expert →");
-  const std::string total = fmt::format("{}{}", is_share(quantity_) ? "overall " : "total ", heat_value(quantity_, values_.total));
+  const std::string total =
+      fmt::format("{}{}", is_share(quantity_) ? "overall " : "total ", heat_value(quantity_, values_.total));
   const ImVec2 size = text_size(theme, theme.sans, 11, total);
   draw_text(list, theme, theme.sans, 11, {at.x + width - size.x, at.y}, context.colors().text_dim, total);
   draw_cells(context, list);
@@ -181,7 +211,8 @@ void ExpertsView::draw_scale(ViewContext& context) {
   const float room = ImGui::GetContentRegionAvail().x;
   const std::string low = is_share(quantity_) ? "0 %" : "0", high = heat_value(quantity_, values_.max);
   const std::string resident = "resident now";
-  const float low_width = text_size(theme, theme.sans, 11, low).x, high_width = text_size(theme, theme.sans, 11, high).x;
+  const float low_width = text_size(theme, theme.sans, 11, low).x,
+              high_width = text_size(theme, theme.sans, 11, high).x;
   const float key_width = text_size(theme, theme.sans, 11, resident).x + theme.px(18);
   const float x0 = at.x + low_width + theme.px(6);
   const float x1 = std::max(x0 + theme.px(40), at.x + room - high_width - theme.px(8) - key_width - theme.px(12));
@@ -215,7 +246,9 @@ void ExpertsView::draw_history(ViewContext& context, float height) {
     const ExpertCell& cell = grid_.at(id.layer, id.expert);
     ImGui::SameLine();
     ImGui::PushFont(nullptr, theme.small_font());
-    const std::tuple<const char*, std::uint64_t, Color> counts[] = {{"hits", cell.hits, colors.hit}, {"late", cell.late, colors.prefetch_late}, {"misses", cell.misses, colors.miss}};
+    const std::tuple<const char*, std::uint64_t, Color> counts[] = {{"hits", cell.hits, colors.hit},
+                                                                    {"late", cell.late, colors.prefetch_late},
+                                                                    {"misses", cell.misses, colors.miss}};
     for (const auto& [what, count, color] : counts) {
       swatch(theme, color);
       ImGui::SameLine(0, theme.px(4));
@@ -230,9 +263,13 @@ void ExpertsView::draw_history(ViewContext& context, float height) {
     context.selection.expert.reset();
     return;
   }
-  constexpr ImPlotAxisFlags kQuiet = ImPlotAxisFlags_NoMenus | ImPlotAxisFlags_NoHighlight | ImPlotAxisFlags_NoSideSwitch;
+  constexpr ImPlotAxisFlags kQuiet =
+      ImPlotAxisFlags_NoMenus | ImPlotAxisFlags_NoHighlight | ImPlotAxisFlags_NoSideSwitch;
   ImPlot::PushStyleVar(ImPlotStyleVar_LabelPadding, ImVec2{theme.px(3), theme.px(2)});
-  if (ImPlot::BeginPlot("##history", {-1, std::max(theme.px(50), height - ImGui::GetFrameHeightWithSpacing() - theme.px(10))}, ImPlotFlags_NoMenus | ImPlotFlags_NoLegend | ImPlotFlags_NoBoxSelect | ImPlotFlags_NoMouseText | ImPlotFlags_NoInputs)) {
+  if (ImPlot::BeginPlot("##history",
+                        {-1, std::max(theme.px(50), height - ImGui::GetFrameHeightWithSpacing() - theme.px(10))},
+                        ImPlotFlags_NoMenus | ImPlotFlags_NoLegend | ImPlotFlags_NoBoxSelect | ImPlotFlags_NoMouseText |
+                            ImPlotFlags_NoInputs)) {
     ImGui::PushFont(nullptr, 11);
     double most = 1;
     std::vector<double> x, hits, late, misses, resident;
@@ -249,13 +286,16 @@ void ExpertsView::draw_history(ViewContext& context, float height) {
       const std::string text = format_significant(seconds) + " s";
       return snprintf(buffer, static_cast<std::size_t>(size), "%s", text.c_str());
     });
-    ImPlot::SetupAxesLimits(static_cast<double>(range.begin_ns) * 1e-9, static_cast<double>(range.end_ns) * 1e-9, 0, most * 1.15, ImPlotCond_Always);
+    ImPlot::SetupAxesLimits(static_cast<double>(range.begin_ns) * 1e-9, static_cast<double>(range.end_ns) * 1e-9, 0,
+                            most * 1.15, ImPlotCond_Always);
     const double ticks[] = {0, std::ceil(most)};
     ImPlot::SetupAxisTicks(ImAxis_Y1, ticks, 2);
     ImPlot::SetupFinish();
     for (const ExpertHistoryBin& bin : history_) {
-      const ImVec2 a = ImPlot::PlotToPixels(static_cast<double>(bin.range.begin_ns) * 1e-9, 0.0), b = ImPlot::PlotToPixels(static_cast<double>(bin.range.end_ns) * 1e-9, 0.0);
-      ImPlot::GetPlotDrawList()->AddRectFilled({a.x, a.y - theme.px(3)}, b, with_alpha(colors.text, bin.resident_share * 0.9));
+      const ImVec2 a = ImPlot::PlotToPixels(static_cast<double>(bin.range.begin_ns) * 1e-9, 0.0),
+                   b = ImPlot::PlotToPixels(static_cast<double>(bin.range.end_ns) * 1e-9, 0.0);
+      ImPlot::GetPlotDrawList()->AddRectFilled({a.x, a.y - theme.px(3)}, b,
+                                               with_alpha(colors.text, bin.resident_share * 0.9));
     }
     const auto bars = [&](const char* label, const std::vector<double>& values, Color color) {
       ImPlotSpec spec;
@@ -274,13 +314,16 @@ void ExpertsView::draw_history(ViewContext& context, float height) {
 
 void ExpertsView::draw(ViewContext& context) {
   if (context.empty()) {
-    draw_no_run(context, "No expert was asked for yet", "Every layer's experts appear here as a heatmap, with those that are in GPU memory outlined.");
+    draw_no_run(context, "No expert was asked for yet",
+                "Every layer's experts appear here as a heatmap, with those that are in GPU memory outlined.");
     return;
   }
   draw_toolbar(context);
   const TimeRange range = range_of(context);
-  const bool moved = range.begin_ns != grid_range_.begin_ns || (range.end_ns != grid_range_.end_ns && context.selection.range.has_value());
-  const bool recompute = trace_ != &context.trace || moved || (context.refresh && (revision_ != context.trace.revision() || !same(range, grid_range_)));
+  const bool moved = range.begin_ns != grid_range_.begin_ns ||
+                     (range.end_ns != grid_range_.end_ns && context.selection.range.has_value());
+  const bool recompute = trace_ != &context.trace || moved ||
+                         (context.refresh && (revision_ != context.trace.revision() || !same(range, grid_range_)));
   if (recompute) {
     grid_ = context.index.experts.totals(context.trace, range);
     grid_range_ = range;

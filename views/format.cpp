@@ -13,7 +13,8 @@ struct Prefix {
   double factor;
   std::string_view text;
 };
-constexpr std::array<Prefix, 9> kPrefixes = {{{1e-9, "n"}, {1e-6, "µ"}, {1e-3, "m"}, {1, ""}, {1e3, "k"}, {1e6, "M"}, {1e9, "G"}, {1e12, "T"}, {1e15, "P"}}};
+constexpr std::array<Prefix, 9> kPrefixes = {
+    {{1e-9, "n"}, {1e-6, "µ"}, {1e-3, "m"}, {1, ""}, {1e3, "k"}, {1e6, "M"}, {1e9, "G"}, {1e12, "T"}, {1e15, "P"}}};
 
 // The prefix under which the value, once rounded to three digits, is still below 1000.
 const Prefix& prefix_of(double magnitude, std::size_t first) {
@@ -53,8 +54,12 @@ std::string format_duration(TimeNs ns) {
   return format_significant(value / 1e9) + " s";
 }
 
-std::string format_bytes(double bytes) { return format_si(bytes, "B"); }
-std::string format_rate(double bytes_per_s) { return format_si(bytes_per_s, "B/s"); }
+std::string format_bytes(double bytes) {
+  return format_si(bytes, "B");
+}
+std::string format_rate(double bytes_per_s) {
+  return format_si(bytes_per_s, "B/s");
+}
 
 std::string format_percent(double share) {
   if (!std::isfinite(share)) return "- %";
@@ -65,7 +70,9 @@ std::string format_percent(double share) {
   return fmt::format("{:.2f} %", percent);
 }
 
-std::string format_ratio(double ratio) { return fmt::format("{:.3g}", ratio); }
+std::string format_ratio(double ratio) {
+  return fmt::format("{:.3g}", ratio);
+}
 
 std::string format_count(std::uint64_t count) {
   std::string digits = fmt::format("{}", count);

@@ -1,8 +1,8 @@
 #include "views/health_view.h"
 
+#include "imgui.h"
 #include <fmt/format.h>
 
-#include "imgui.h"
 #include "profiler/health.h"
 #include "views/describe.h"
 #include "views/format.h"
@@ -12,9 +12,12 @@ namespace expertscope {
 
 Color severity_color(const Palette& colors, Severity severity) {
   switch (severity) {
-    case Severity::info: return colors.ok;
-    case Severity::warning: return colors.warning;
-    case Severity::loss: return colors.loss;
+    case Severity::info:
+      return colors.ok;
+    case Severity::warning:
+      return colors.warning;
+    case Severity::loss:
+      return colors.loss;
   }
   return colors.text;
 }
@@ -26,10 +29,14 @@ void HealthView::draw(ViewContext& context, const std::vector<HealthNote>& notes
   if (context.trace.started) {
     swatch(theme, severity_color(context.colors(), context.numbers.worst_health));
     ImGui::SameLine();
-    text_strong(theme, only_info ? "Nothing was lost and nothing fell back" : fmt::format("{} {} to know about", context.numbers.health_notes, context.numbers.health_notes == 1 ? "thing" : "things"));
-  }
-  else text_dim(theme, "Nothing is recorded yet.");
-  if (!notes.empty() && ImGui::BeginTable("##health", 3, ImGuiTableFlags_SizingFixedFit | ImGuiTableFlags_RowBg | ImGuiTableFlags_ScrollY, {0, std::max(theme.px(60), ImGui::GetContentRegionAvail().y - theme.px(24))})) {
+    text_strong(theme, only_info ? "Nothing was lost and nothing fell back"
+                                 : fmt::format("{} {} to know about", context.numbers.health_notes,
+                                               context.numbers.health_notes == 1 ? "thing" : "things"));
+  } else
+    text_dim(theme, "Nothing is recorded yet.");
+  if (!notes.empty() &&
+      ImGui::BeginTable("##health", 3, ImGuiTableFlags_SizingFixedFit | ImGuiTableFlags_RowBg | ImGuiTableFlags_ScrollY,
+                        {0, std::max(theme.px(60), ImGui::GetContentRegionAvail().y - theme.px(24))})) {
     ImGui::TableSetupScrollFreeze(0, 1);
     ImGui::TableSetupColumn("kind");
     ImGui::TableSetupColumn("count");

@@ -11,19 +11,28 @@ namespace {
 
 struct Fraction {
   double top = 0, bottom = 0;
-  double value(bool share) const { return share ? (bottom > 0 ? top / bottom : std::numeric_limits<double>::quiet_NaN()) : top; }
+  double value(bool share) const {
+    return share ? (bottom > 0 ? top / bottom : std::numeric_limits<double>::quiet_NaN()) : top;
+  }
 };
 
 Fraction fraction_of(HeatQuantity quantity, const ExpertCell& cell, TimeNs range_ns) {
   const auto demands = static_cast<double>(cell.demands);
   switch (quantity) {
-    case HeatQuantity::activations: return {static_cast<double>(cell.picks), 1};
-    case HeatQuantity::hits: return {static_cast<double>(cell.hits), 1};
-    case HeatQuantity::misses: return {static_cast<double>(cell.misses), 1};
-    case HeatQuantity::hit_rate: return {static_cast<double>(cell.hits), demands};
-    case HeatQuantity::residency: return {static_cast<double>(cell.resident_ns), static_cast<double>(range_ns)};
-    case HeatQuantity::bytes: return {static_cast<double>(cell.bytes), 1};
-    case HeatQuantity::cpu_share: return {static_cast<double>(cell.cpu), demands};
+    case HeatQuantity::activations:
+      return {static_cast<double>(cell.picks), 1};
+    case HeatQuantity::hits:
+      return {static_cast<double>(cell.hits), 1};
+    case HeatQuantity::misses:
+      return {static_cast<double>(cell.misses), 1};
+    case HeatQuantity::hit_rate:
+      return {static_cast<double>(cell.hits), demands};
+    case HeatQuantity::residency:
+      return {static_cast<double>(cell.resident_ns), static_cast<double>(range_ns)};
+    case HeatQuantity::bytes:
+      return {static_cast<double>(cell.bytes), 1};
+    case HeatQuantity::cpu_share:
+      return {static_cast<double>(cell.cpu), demands};
   }
   return {};
 }
@@ -38,31 +47,48 @@ int labels_every(double cell, double label) {
 
 const char* name(HeatQuantity quantity) {
   switch (quantity) {
-    case HeatQuantity::activations: return "Activations";
-    case HeatQuantity::hits: return "Hits";
-    case HeatQuantity::misses: return "Misses";
-    case HeatQuantity::hit_rate: return "Hit rate";
-    case HeatQuantity::residency: return "Residency";
-    case HeatQuantity::bytes: return "Copied bytes";
-    case HeatQuantity::cpu_share: return "CPU share";
+    case HeatQuantity::activations:
+      return "Activations";
+    case HeatQuantity::hits:
+      return "Hits";
+    case HeatQuantity::misses:
+      return "Misses";
+    case HeatQuantity::hit_rate:
+      return "Hit rate";
+    case HeatQuantity::residency:
+      return "Residency";
+    case HeatQuantity::bytes:
+      return "Copied bytes";
+    case HeatQuantity::cpu_share:
+      return "CPU share";
   }
   return "?";
 }
 
 const char* help(HeatQuantity quantity) {
   switch (quantity) {
-    case HeatQuantity::activations: return "how often the router chose the expert";
-    case HeatQuantity::hits: return "demands that found the expert in a slot";
-    case HeatQuantity::misses: return "demands that found it neither in a slot nor on its way";
-    case HeatQuantity::hit_rate: return "hits of its demands";
-    case HeatQuantity::residency: return "share of the time in which a slot held it";
-    case HeatQuantity::bytes: return "bytes of its copies from host to GPU";
-    case HeatQuantity::cpu_share: return "share of its demands that ran on the CPU";
+    case HeatQuantity::activations:
+      return "how often the router chose the expert";
+    case HeatQuantity::hits:
+      return "demands that found the expert in a slot";
+    case HeatQuantity::misses:
+      return "demands that found it neither in a slot nor on its way";
+    case HeatQuantity::hit_rate:
+      return "hits of its demands";
+    case HeatQuantity::residency:
+      return "share of the time in which a slot held it";
+    case HeatQuantity::bytes:
+      return "bytes of its copies from host to GPU";
+    case HeatQuantity::cpu_share:
+      return "share of its demands that ran on the CPU";
   }
   return "";
 }
 
-bool is_share(HeatQuantity quantity) { return quantity == HeatQuantity::hit_rate || quantity == HeatQuantity::residency || quantity == HeatQuantity::cpu_share; }
+bool is_share(HeatQuantity quantity) {
+  return quantity == HeatQuantity::hit_rate || quantity == HeatQuantity::residency ||
+         quantity == HeatQuantity::cpu_share;
+}
 
 std::string heat_value(HeatQuantity quantity, double value) {
   if (std::isnan(value)) return "no demand";

@@ -1,4 +1,5 @@
-// The layer x expert heatmap: what a cell's number is, how numbers become colours, and where cells and margins lie. Pure.
+// The layer x expert heatmap: what a cell's number is, how numbers become colours, and where cells and margins lie.
+// Pure.
 #pragma once
 
 #include <array>
@@ -21,8 +22,8 @@ std::string heat_value(HeatQuantity, double value);
 
 struct HeatValues {
   int layers = 0, experts = 0;
-  std::vector<double> cells;               // layer by layer; NaN where a share has no denominator
-  std::vector<double> by_layer, by_expert; // totals, or the share over the whole row or column
+  std::vector<double> cells;                // layer by layer; NaN where a share has no denominator
+  std::vector<double> by_layer, by_expert;  // totals, or the share over the whole row or column
   double max = 0, max_by_layer = 0, max_by_expert = 0, total = 0;
   double at(int layer, int expert) const { return cells[static_cast<std::size_t>(layer * experts + expert)]; }
 };

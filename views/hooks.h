@@ -18,8 +18,8 @@ struct SessionSummary {
   std::uint64_t tokens = 0;  // generated
   double tokens_per_s = 0, hit_rate = 0, cache_ratio = 0;
   std::int64_t file_bytes = 0;
-  bool recording = false;    // still being written
-  std::string problem;       // why it cannot be opened; "" when it can
+  bool recording = false;  // still being written
+  std::string problem;     // why it cannot be opened; "" when it can
 };
 
 struct Workload {
@@ -32,7 +32,8 @@ struct Hooks {
   int default_tokens = 128;         // to generate for a prompt
   bool has_live_run = false;        // a run is going on behind an opened session
 
-  // All are called from the window's thread and answer at once; those that return a string return what went wrong, "" when nothing did.
+  // All are called from the window's thread and answer at once; those that return a string return what went wrong, ""
+  // when nothing did.
   std::function<std::vector<SessionSummary>()> list_sessions;  // called at most once a second
   std::function<std::string(const std::string& path)> open_session;
   std::function<void()> show_live_run;

@@ -7,7 +7,9 @@
 namespace expertscope {
 namespace {
 
-double channel(Color color, int shift) { return static_cast<double>(color >> shift & 0xffu); }
+double channel(Color color, int shift) {
+  return static_cast<double>(color >> shift & 0xffu);
+}
 
 void set_meanings(Palette& p) {
   p.gpu = rgb(0x0072B2);
@@ -73,71 +75,100 @@ Color mix(Color a, Color b, double share_of_b) {
 }
 
 Color text_on(Color background) {
-  const double luminance = 0.299 * channel(background, 0) + 0.587 * channel(background, 8) + 0.114 * channel(background, 16);
+  const double luminance =
+      0.299 * channel(background, 0) + 0.587 * channel(background, 8) + 0.114 * channel(background, 16);
   return luminance > 140 ? rgb(0x0B0D10) : rgb(0xFFFFFF);
 }
 
 std::string_view name(PrefetchFate fate) {
   switch (fate) {
-    case PrefetchFate::pending: return "not asked for yet";
-    case PrefetchFate::used: return "used in time";
-    case PrefetchFate::late: return "late";
-    case PrefetchFate::wasted: return "wasted";
+    case PrefetchFate::pending:
+      return "not asked for yet";
+    case PrefetchFate::used:
+      return "used in time";
+    case PrefetchFate::late:
+      return "late";
+    case PrefetchFate::wasted:
+      return "wasted";
   }
   return "?";
 }
 
 Color Palette::of(WorkKind kind) const {
   switch (kind) {
-    case WorkKind::expert: return gpu;
-    case WorkKind::attention: return mix(gpu, rgb(0xFFFFFF), 0.28);
+    case WorkKind::expert:
+      return gpu;
+    case WorkKind::attention:
+      return mix(gpu, rgb(0xFFFFFF), 0.28);
     case WorkKind::embed:
     case WorkKind::combine:
-    case WorkKind::head: return mix(gpu, rgb(0xFFFFFF), 0.5);
+    case WorkKind::head:
+      return mix(gpu, rgb(0xFFFFFF), 0.5);
     case WorkKind::router:
-    case WorkKind::routing_sync: return host;
-    case WorkKind::policy: return mix(host, text, 0.35);
-    case WorkKind::sampling: return mix(host, panel, 0.35);
-    case WorkKind::wait_demand: return demand;
-    case WorkKind::wait_prefetch: return prefetch_late;
-    case WorkKind::wait_placement: return placement;
-    case WorkKind::wait_activation: return cpu;
+    case WorkKind::routing_sync:
+      return host;
+    case WorkKind::policy:
+      return mix(host, text, 0.35);
+    case WorkKind::sampling:
+      return mix(host, panel, 0.35);
+    case WorkKind::wait_demand:
+      return demand;
+    case WorkKind::wait_prefetch:
+      return prefetch_late;
+    case WorkKind::wait_placement:
+      return placement;
+    case WorkKind::wait_activation:
+      return cpu;
   }
   return other;
 }
 
 Color Palette::of(CopyReason reason) const {
   switch (reason) {
-    case CopyReason::demand: return demand;
-    case CopyReason::promotion: return promotion;
-    case CopyReason::prefetch: return prefetch;
-    case CopyReason::placement: return placement;
+    case CopyReason::demand:
+      return demand;
+    case CopyReason::promotion:
+      return promotion;
+    case CopyReason::prefetch:
+      return prefetch;
+    case CopyReason::placement:
+      return placement;
     case CopyReason::activation:
-    case CopyReason::input: return host;
+    case CopyReason::input:
+      return host;
   }
   return other;
 }
 
-Color Palette::of(PrefetchFate fate) const { return fate == PrefetchFate::late ? prefetch_late : prefetch; }
+Color Palette::of(PrefetchFate fate) const {
+  return fate == PrefetchFate::late ? prefetch_late : prefetch;
+}
 
 Color Palette::of(DemandState state) const {
   switch (state) {
-    case DemandState::hit: return hit;
-    case DemandState::late: return prefetch_late;
-    case DemandState::miss: return miss;
+    case DemandState::hit:
+      return hit;
+    case DemandState::late:
+      return prefetch_late;
+    case DemandState::miss:
+      return miss;
   }
   return other;
 }
 
 Color Palette::of(Outcome outcome) const {
   switch (outcome) {
-    case Outcome::gpu: return gpu;
+    case Outcome::gpu:
+      return gpu;
     case Outcome::fetched:
-    case Outcome::streamed: return demand;
+    case Outcome::streamed:
+      return demand;
     case Outcome::cpu:
-    case Outcome::cpu_early: return cpu;
+    case Outcome::cpu_early:
+      return cpu;
     case Outcome::skipped:
-    case Outcome::substituted: return changed;
+    case Outcome::substituted:
+      return changed;
   }
   return other;
 }
@@ -153,8 +184,9 @@ const Palette& light_palette() {
 }
 
 Color viridis(double share) {
-  constexpr std::array<std::uint32_t, 17> kStops = {0x440154, 0x48186A, 0x472D7B, 0x424086, 0x3B528B, 0x33638D, 0x2C728E, 0x26828E, 0x21918C,
-                                                    0x1FA088, 0x28AE80, 0x3FBC73, 0x5EC962, 0x84D44B, 0xADDC30, 0xD8E219, 0xFDE725};
+  constexpr std::array<std::uint32_t, 17> kStops = {0x440154, 0x48186A, 0x472D7B, 0x424086, 0x3B528B, 0x33638D,
+                                                    0x2C728E, 0x26828E, 0x21918C, 0x1FA088, 0x28AE80, 0x3FBC73,
+                                                    0x5EC962, 0x84D44B, 0xADDC30, 0xD8E219, 0xFDE725};
   const double place = std::clamp(std::isfinite(share) ? share : 0.0, 0.0, 1.0) * (kStops.size() - 1);
   const auto low = std::min(static_cast<std::size_t>(place), kStops.size() - 2);
   return mix(rgb(kStops[low]), rgb(kStops[low + 1]), place - static_cast<double>(low));

@@ -4,6 +4,7 @@
 #include <vector>
 
 #include "imgui.h"
+
 #include "views/describe.h"
 #include "views/format.h"
 #include "views/widgets.h"
@@ -11,7 +12,9 @@
 namespace expertscope {
 namespace {
 
-double total_of(const std::array<TimeNs, kTimeParts>& parts) { return static_cast<double>(std::accumulate(parts.begin(), parts.end(), TimeNs{0})); }
+double total_of(const std::array<TimeNs, kTimeParts>& parts) {
+  return static_cast<double>(std::accumulate(parts.begin(), parts.end(), TimeNs{0}));
+}
 
 void right_aligned(const Theme& theme, std::string_view text, Color color) {
   ImGui::PushFont(theme.mono, theme.small_font());
@@ -27,15 +30,24 @@ void right_aligned(const Theme& theme, std::string_view text, Color color) {
 
 PartStyle part_style(const Palette& colors, TimePart part) {
   switch (part) {
-    case TimePart::gpu_compute: return {colors.gpu};
-    case TimePart::cpu_experts: return {colors.cpu};
-    case TimePart::demand_wait: return {colors.demand, true};
-    case TimePart::prefetch_wait: return {colors.prefetch_late, true};
-    case TimePart::routing_sync: return {colors.host};
-    case TimePart::policy: return {mix(colors.host, colors.text, 0.4)};
-    case TimePart::sampling: return {mix(colors.host, colors.panel, 0.4)};
-    case TimePart::profiler: return {colors.promotion};
-    case TimePart::remainder: return {colors.border};
+    case TimePart::gpu_compute:
+      return {colors.gpu};
+    case TimePart::cpu_experts:
+      return {colors.cpu};
+    case TimePart::demand_wait:
+      return {colors.demand, true};
+    case TimePart::prefetch_wait:
+      return {colors.prefetch_late, true};
+    case TimePart::routing_sync:
+      return {colors.host};
+    case TimePart::policy:
+      return {mix(colors.host, colors.text, 0.4)};
+    case TimePart::sampling:
+      return {mix(colors.host, colors.panel, 0.4)};
+    case TimePart::profiler:
+      return {colors.promotion};
+    case TimePart::remainder:
+      return {colors.border};
   }
   return {};
 }
@@ -53,7 +65,9 @@ void part_bar(const Theme& theme, const std::array<TimeNs, kTimeParts>& parts, f
   double before = 0;
   for (int i = 0; i < kTimeParts; ++i) {
     const double share = bar[static_cast<std::size_t>(i)].share;
-    if (place >= before && place < before + share) tooltip(theme, part_name(static_cast<TimePart>(i)), {{"time", format_duration(parts[static_cast<std::size_t>(i)])}, {"share", format_percent(share)}});
+    if (place >= before && place < before + share)
+      tooltip(theme, part_name(static_cast<TimePart>(i)),
+              {{"time", format_duration(parts[static_cast<std::size_t>(i)])}, {"share", format_percent(share)}});
     before += share;
   }
 }
@@ -82,7 +96,10 @@ void part_rows(const Theme& theme, const std::array<TimeNs, kTimeParts>& parts, 
       ImGui::PopStyleColor();
       ImGui::PopFont();
       ImGui::TableNextColumn();
-      right_aligned(theme, ns > 0 ? format_duration(static_cast<TimeNs>(static_cast<double>(ns) / (tokens > 0 ? tokens : 1))) : "-", color);
+      right_aligned(
+          theme,
+          ns > 0 ? format_duration(static_cast<TimeNs>(static_cast<double>(ns) / (tokens > 0 ? tokens : 1))) : "-",
+          color);
       ImGui::TableNextColumn();
       right_aligned(theme, ns > 0 ? format_percent(static_cast<double>(ns) / total) : "-", color);
     }

@@ -2,10 +2,10 @@
 
 #include <cmath>
 
+#include "imgui.h"
 #include <fmt/format.h>
 
 #include "engine/error.h"
-#include "imgui.h"
 #include "views/format.h"
 
 namespace expertscope {
@@ -79,10 +79,14 @@ void PolicyEditor::draw_presets(ViewContext& context, const PolicySpec* spec) {
     ImGui::EndCombo();
   }
   if (const PresetDecl* preset = find_preset(shown); preset && ImGui::IsItemHovered(ImGuiHoveredFlags_ForTooltip))
-    tooltip(context.theme, preset->name, {{"does", std::string(preset->help)}, {"from", std::string(preset->paper)}, {"output", preset->exact ? "unchanged" : "approximate"}});
+    tooltip(context.theme, preset->name,
+            {{"does", std::string(preset->help)},
+             {"from", std::string(preset->paper)},
+             {"output", preset->exact ? "unchanged" : "approximate"}});
 }
 
-void PolicyEditor::draw_parameter(ViewContext& context, const PolicySpec& spec, ComponentKind kind, const ParameterDecl& decl) {
+void PolicyEditor::draw_parameter(ViewContext& context, const PolicySpec& spec, ComponentKind kind,
+                                  const ParameterDecl& decl) {
   const std::string key = fmt::format("{}.{}", name(kind), decl.name);
   const std::string id = "##" + key;
   const double value = spec.parameter(kind, decl.name);
@@ -90,7 +94,8 @@ void PolicyEditor::draw_parameter(ViewContext& context, const PolicySpec& spec, 
   ImGui::AlignTextToFramePadding();
   ImGui::Indent(context.theme.px(10));
   text_dim(context.theme, decl.name);
-  if (ImGui::IsItemHovered(ImGuiHoveredFlags_ForTooltip)) ImGui::SetTooltip("%.*s", static_cast<int>(decl.help.size()), decl.help.data());
+  if (ImGui::IsItemHovered(ImGuiHoveredFlags_ForTooltip))
+    ImGui::SetTooltip("%.*s", static_cast<int>(decl.help.size()), decl.help.data());
   ImGui::Unindent(context.theme.px(10));
   ImGui::SameLine(context.theme.px(110));
   switch (decl.type) {
@@ -102,7 +107,9 @@ void PolicyEditor::draw_parameter(ViewContext& context, const PolicySpec& spec, 
     case ParameterType::choice: {
       const auto chosen = static_cast<std::size_t>(std::max(0.0, value));
       ImGui::SetNextItemWidth(-FLT_MIN);
-      if (!ImGui::BeginCombo(id.c_str(), chosen < decl.choices.size() ? std::string(decl.choices[chosen]).c_str() : "?")) break;
+      if (!ImGui::BeginCombo(id.c_str(),
+                             chosen < decl.choices.size() ? std::string(decl.choices[chosen]).c_str() : "?"))
+        break;
       for (std::size_t i = 0; i < decl.choices.size(); ++i)
         if (ImGui::Selectable(std::string(decl.choices[i]).c_str(), i == chosen)) set(static_cast<double>(i));
       ImGui::EndCombo();
@@ -112,7 +119,8 @@ void PolicyEditor::draw_parameter(ViewContext& context, const PolicySpec& spec, 
     case ParameterType::real: {
       SliderState& state = sliders_[key];
       if (decl.type == ParameterType::integer) state.value = std::round(state.value);
-      if (value_slider(context.theme, id.c_str(), state, decl.min, decl.max, value, decl.default_value, shown_value(decl, state.dragging ? state.value : value).c_str()))
+      if (value_slider(context.theme, id.c_str(), state, decl.min, decl.max, value, decl.default_value,
+                       shown_value(decl, state.dragging ? state.value : value).c_str()))
         set(decl.type == ParameterType::integer ? std::round(state.value) : state.value);
       break;
     }
@@ -120,7 +128,8 @@ void PolicyEditor::draw_parameter(ViewContext& context, const PolicySpec& spec, 
 }
 
 void PolicyEditor::draw_components(ViewContext& context, const PolicySpec& spec) {
-  ImGui::PushStyleVar(ImGuiStyleVar_FramePadding, ImVec2{ImGui::GetStyle().FramePadding.x, context.theme.px(kRowPadding)});
+  ImGui::PushStyleVar(ImGuiStyleVar_FramePadding,
+                      ImVec2{ImGui::GetStyle().FramePadding.x, context.theme.px(kRowPadding)});
   ImGui::PushStyleVar(ImGuiStyleVar_ItemSpacing, ImVec2{ImGui::GetStyle().ItemSpacing.x, context.theme.px(kRowGap)});
   for (int i = 0; i < kComponentKinds; ++i) {
     const auto kind = static_cast<ComponentKind>(i);
@@ -135,12 +144,15 @@ void PolicyEditor::draw_components(ViewContext& context, const PolicySpec& spec)
       for (const ComponentDecl* choice : choices_of(kind)) {
         if (needs_the_future(kind, choice->name)) continue;
         const std::string label(choice->name);
-        if (ImGui::Selectable(label.c_str(), label == chosen)) context.send(CommandKind::set_component, fmt::format("{}={}", name(kind), label));
-        if (ImGui::IsItemHovered()) ImGui::SetTooltip("%.*s", static_cast<int>(choice->help.size()), choice->help.data());
+        if (ImGui::Selectable(label.c_str(), label == chosen))
+          context.send(CommandKind::set_component, fmt::format("{}={}", name(kind), label));
+        if (ImGui::IsItemHovered())
+          ImGui::SetTooltip("%.*s", static_cast<int>(choice->help.size()), choice->help.data());
       }
       ImGui::EndCombo();
     }
-    if (decl && ImGui::IsItemHovered(ImGuiHoveredFlags_ForTooltip)) ImGui::SetTooltip("%.*s", static_cast<int>(decl->help.size()), decl->help.data());
+    if (decl && ImGui::IsItemHovered(ImGuiHoveredFlags_ForTooltip))
+      ImGui::SetTooltip("%.*s", static_cast<int>(decl->help.size()), decl->help.data());
     if (decl)
       for (const ParameterDecl& parameter : decl->parameters) draw_parameter(context, spec, kind, parameter);
   }

@@ -3,19 +3,31 @@
 #include <algorithm>
 
 namespace expertscope {
+namespace {
+
+// One for each device that may have it on its way; older ones were cancelled, and nothing more will be heard of them.
+constexpr std::size_t kMostWaiting = 16;
+
+}  // namespace
 
 void PrefetchFates::update(const Trace& trace) {
-  const auto cells = static_cast<std::size_t>(std::max(0, trace.info.layers)) * static_cast<std::size_t>(std::max(0, trace.info.experts));
+  const auto cells = static_cast<std::size_t>(std::max(0, trace.info.layers)) *
+                     static_cast<std::size_t>(std::max(0, trace.info.experts));
   if (!trace.started || cells == 0) return;
   waiting_.resize(cells);
   for (; next_copy_ < trace.copies.size(); ++next_copy_) {
     const CopyRecord& copy = trace.copies[next_copy_];
-    if (copy.reason != CopyReason::prefetch || copy.layer >= trace.info.layers || copy.expert >= trace.info.experts) continue;
+    if (copy.reason != CopyReason::prefetch || copy.layer >= trace.info.layers || copy.expert >= trace.info.experts)
+      continue;
     if (copy.copy >= fates_.size()) fates_.resize(copy.copy + 1, PrefetchFate::pending);
-    auto& waiting = waiting_[static_cast<std::size_t>(copy.layer) * static_cast<std::size_t>(trace.info.experts) + copy.expert];
-    if (waiting.empty() || waiting.back().copy != copy.copy) waiting.push_back({copy.copy, copy.issued_ns});
+    auto& waiting =
+        waiting_[static_cast<std::size_t>(copy.layer) * static_cast<std::size_t>(trace.info.experts) + copy.expert];
+    if (!waiting.empty() && waiting.back().copy == copy.copy) continue;
+    if (waiting.size() == kMostWaiting) waiting.erase(waiting.begin());
+    waiting.push_back({copy.copy, copy.issued_ns});
   }
-  // An expert may be lost unused, fetched again and used within one step: losses and uses are settled in the order of time.
+  // An expert may be lost unused, fetched again and used within one step: losses and uses are settled in the order of
+  // time.
   const auto settle_losses_until = [&](TimeNs t) {
     for (; next_residency_ < trace.residency.size() && trace.residency[next_residency_].at_ns <= t; ++next_residency_) {
       const ResidencyRecord& change = trace.residency[next_residency_];
@@ -28,16 +40,19 @@ void PrefetchFates::update(const Trace& trace) {
     for (const DemandRecord& demand : trace.demands_of(step.step)) {
       settle_losses_until(demand.asked_ns);
       if (demand.prefetched || demand.state == DemandState::late)
-        settle(trace, demand.layer, demand.expert, demand.asked_ns, demand.state == DemandState::late ? PrefetchFate::late : PrefetchFate::used);
+        settle(trace, demand.layer, demand.expert, demand.asked_ns,
+               demand.state == DemandState::late ? PrefetchFate::late : PrefetchFate::used);
     }
     settle_losses_until(step.end_ns);
   }
 }
 
-void PrefetchFates::settle(const Trace& trace, std::uint16_t layer, std::uint16_t expert, TimeNs at_ns, PrefetchFate fate) {
+void PrefetchFates::settle(const Trace& trace, std::uint16_t layer, std::uint16_t expert, TimeNs at_ns,
+                           PrefetchFate fate) {
   if (layer >= trace.info.layers || expert >= trace.info.experts) return;
   auto& waiting = waiting_[static_cast<std::size_t>(layer) * static_cast<std::size_t>(trace.info.experts) + expert];
-  const auto copy = std::find_if(waiting.begin(), waiting.end(), [&](const Waiting& w) { return w.issued_ns <= at_ns; });
+  const auto copy =
+      std::find_if(waiting.begin(), waiting.end(), [&](const Waiting& w) { return w.issued_ns <= at_ns; });
   if (copy == waiting.end()) return;
   fates_[copy->copy] = fate;
   waiting.erase(copy);

@@ -1,4 +1,5 @@
-// What became of every prefetch copy: used in time, late, or evicted without having been asked for. Extended with the trace.
+// What became of every prefetch copy: used in time, late, or evicted without having been asked for. Extended with the
+// trace.
 #pragma once
 
 #include <cstdint>

@@ -9,7 +9,8 @@ namespace expertscope {
 namespace {
 
 void add_transfers(const Trace& trace, const TraceIndex& index, TimeRange range, TransferTotals& totals) {
-  const auto first = std::partition_point(trace.copies.begin(), trace.copies.end(), [&](const CopyRecord& c) { return c.end_ns <= range.begin_ns; });
+  const auto first = std::partition_point(trace.copies.begin(), trace.copies.end(),
+                                          [&](const CopyRecord& c) { return c.end_ns <= range.begin_ns; });
   for (auto copy = first; copy != trace.copies.end() && copy->start_ns < range.end_ns; ++copy) {
     if (!range.contains(copy->start_ns) || copy->lane != Lane::h2d || !is_expert_copy(copy->reason)) continue;
     totals.count += copy->last;
@@ -21,7 +22,8 @@ void add_transfers(const Trace& trace, const TraceIndex& index, TimeRange range,
     if (copy->reason != CopyReason::prefetch) continue;
     totals.prefetch_bytes += copy->bytes;
     const PrefetchFate fate = index.fates.of(copy->copy);
-    if (fate == PrefetchFate::wasted || (fate == PrefetchFate::pending && trace.ended)) totals.wasted_prefetch_bytes += copy->bytes;
+    if (fate == PrefetchFate::wasted || (fate == PrefetchFate::pending && trace.ended))
+      totals.wasted_prefetch_bytes += copy->bytes;
   }
 }
 
@@ -48,7 +50,12 @@ void add_step(const StepSummary& step, RangeValues& values) {
 }  // namespace
 
 RangeValues range_values(const Trace& trace, const TraceIndex& index, TimeRange range) {
-  RangeValues values{.range = range, .experts = count_experts(trace, Phase::decode, range), .transfers = {}, .decode = decode_numbers(trace, range), .overlapped = {}, .parts = {}};
+  RangeValues values{.range = range,
+                     .experts = count_experts(trace, Phase::decode, range),
+                     .transfers = {},
+                     .decode = decode_numbers(trace, range),
+                     .overlapped = {},
+                     .parts = {}};
   add_transfers(trace, index, range, values.transfers);
   TimeNs done_ns = range.begin_ns;
   for (const StepSummary& step : steps_within(index.steps.steps(), range)) {
@@ -63,7 +70,8 @@ RangeValues range_values(const Trace& trace, const TraceIndex& index, TimeRange 
 
 const RangeValues& RangeStatistics::of(const Trace& trace, const TraceIndex& index, TimeRange range, bool refresh) {
   const bool same_trace = values_ && trace_ == &trace;
-  const bool current = same_trace && same(values_->range, range) && (range.end_ns <= end_ns_ || revision_ == trace.revision());
+  const bool current =
+      same_trace && same(values_->range, range) && (range.end_ns <= end_ns_ || revision_ == trace.revision());
   if (current || (same_trace && !refresh)) return *values_;
   values_ = range_values(trace, index, range);
   trace_ = &trace;

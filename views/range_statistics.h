@@ -1,5 +1,6 @@
-// What happened in the selected range. Complete steps are taken from their summaries and only the edges are swept, so that
-// a range of a ten-million-record session can be dragged; every number is the one that the profiler's functions give.
+// What happened in the selected range. Complete steps are taken from their summaries and only the edges are swept, so
+// that a range of a ten-million-record session can be dragged; every number is the one that the profiler's functions
+// give.
 #pragma once
 
 #include <optional>
@@ -13,11 +14,11 @@ namespace expertscope {
 
 struct RangeValues {
   TimeRange range;
-  ExpertCounts experts;     // of decode steps
-  TransferTotals transfers; // expert copies, without what else crossed the link
+  ExpertCounts experts;      // of decode steps
+  TransferTotals transfers;  // expert copies, without what else crossed the link
   DecodeNumbers decode;
-  Overlap overlapped;       // of decode steps: busy and copies; not the CPU's share
-  Attribution parts;        // of the whole stretch
+  Overlap overlapped;  // of decode steps: busy and copies; not the CPU's share
+  Attribution parts;   // of the whole stretch
 };
 RangeValues range_values(const Trace&, const TraceIndex&, TimeRange);
 

@@ -17,17 +17,17 @@ struct PinnedItem {
 };
 
 struct Selection {
-  std::optional<TimeRange> range;       // dragged in the timeline or the strips
-  std::optional<std::uint32_t> step;    // the chosen token's step
+  std::optional<TimeRange> range;     // dragged in the timeline or the strips
+  std::optional<std::uint32_t> step;  // the chosen token's step
   std::optional<ExpertId> expert;
   std::optional<PinnedItem> pinned;
-  std::optional<TimeNs> cursor;         // under the mouse in some view, as of the last frame
-  std::optional<TimeNs> next_cursor;    // written while this frame is drawn
+  std::optional<TimeNs> cursor;       // under the mouse in some view, as of the last frame
+  std::optional<TimeNs> next_cursor;  // written while this frame is drawn
 
-  TimeRange timeline{0, 0};             // what the timeline shows
-  TimeRange strips{0, 0};               // what the strips show
-  bool follow = true;                   // the timeline moves with live data; ends when the user pans
-  bool fit_strips = true;               // the strips show the whole session as it grows
+  TimeRange timeline{0, 0};  // what the timeline shows
+  TimeRange strips{0, 0};    // what the strips show
+  bool follow = true;        // the timeline moves with live data; ends when the user pans
+  bool fit_strips = true;    // the strips show the whole session as it grows
 
   // Brings a stretch of time into the middle of the timeline with some room around it.
   void look_at(TimeRange wanted, TimeRange limits) {

@@ -1,9 +1,9 @@
 #include "views/sessions_view.h"
 
-#include <fmt/format.h>
-
 #include "imgui.h"
 #include "misc/cpp/imgui_stdlib.h"
+#include <fmt/format.h>
+
 #include "views/format.h"
 #include "views/widgets.h"
 
@@ -19,11 +19,20 @@ void SessionsView::draw_row(ViewContext& context, const SessionSummary& session)
   ImGui::TableNextRow();
   ImGui::TableNextColumn();
   ImGui::PushID(session.path.c_str());
-  if (ImGui::Selectable("##row", shown, ImGuiSelectableFlags_SpanAllColumns | ImGuiSelectableFlags_AllowOverlap | ImGuiSelectableFlags_AllowDoubleClick, {0, ImGui::GetTextLineHeight() * 2 + theme.px(4)}) &&
+  if (ImGui::Selectable("##row", shown,
+                        ImGuiSelectableFlags_SpanAllColumns | ImGuiSelectableFlags_AllowOverlap |
+                            ImGuiSelectableFlags_AllowDoubleClick,
+                        {0, ImGui::GetTextLineHeight() * 2 + theme.px(4)}) &&
       ImGui::IsMouseDoubleClicked(ImGuiMouseButton_Left) && session.problem.empty())
     open(context, session);
   if (ImGui::IsItemHovered(ImGuiHoveredFlags_ForTooltip))
-    tooltip(theme, session.name, {{"model", session.model}, {"machine", session.machine}, {"policy", session.policy}, {"recorded", session.date}, {"size", format_bytes(static_cast<double>(session.file_bytes))}, {"note", session.note.empty() ? "-" : session.note}});
+    tooltip(theme, session.name,
+            {{"model", session.model},
+             {"machine", session.machine},
+             {"policy", session.policy},
+             {"recorded", session.date},
+             {"size", format_bytes(static_cast<double>(session.file_bytes))},
+             {"note", session.note.empty() ? "-" : session.note}});
   if (ImGui::BeginPopupContextItem("##menu")) {
     if (ImGui::MenuItem("Open", nullptr, false, session.problem.empty())) open(context, session);
     const auto edit = [&](const char* label, Edit what, std::string text) {
@@ -43,7 +52,10 @@ void SessionsView::draw_row(ViewContext& context, const SessionSummary& session)
   ImGui::BeginGroup();
   text_strong(theme, fitting(theme, theme.strong, 14, session.name, ImGui::GetContentRegionAvail().x));
   ImGui::PushFont(nullptr, theme.small_font());
-  text_dim(theme, fitting(theme, theme.sans, theme.small_font(), session.problem.empty() ? session.policy + (session.note.empty() ? "" : " · " + session.note) : session.problem, ImGui::GetContentRegionAvail().x));
+  text_dim(theme, fitting(theme, theme.sans, theme.small_font(),
+                          session.problem.empty() ? session.policy + (session.note.empty() ? "" : " · " + session.note)
+                                                  : session.problem,
+                          ImGui::GetContentRegionAvail().x));
   ImGui::PopFont();
   ImGui::EndGroup();
   ImGui::TableNextColumn();
@@ -105,17 +117,20 @@ void SessionsView::draw(ViewContext& context, double now_s) {
   if (!context.status.live && context.hooks.has_live_run && context.hooks.show_live_run)
     if (icon_button(theme, "##back", Icon::play, "Back to the live run", 0, true)) context.hooks.show_live_run();
   if (sessions_.empty()) {
-    empty_state(theme, "No saved sessions", "Every run is recorded to a file and listed here when it has begun.", nullptr);
+    empty_state(theme, "No saved sessions", "Every run is recorded to a file and listed here when it has begun.",
+                nullptr);
     return;
   }
-  if (ImGui::BeginTable("##sessions", 3, ImGuiTableFlags_ScrollY | ImGuiTableFlags_BordersInnerH | ImGuiTableFlags_PadOuterX)) {
+  if (ImGui::BeginTable("##sessions", 3,
+                        ImGuiTableFlags_ScrollY | ImGuiTableFlags_BordersInnerH | ImGuiTableFlags_PadOuterX)) {
     ImGui::TableSetupColumn("session", ImGuiTableColumnFlags_WidthStretch);
     ImGui::TableSetupColumn("speed", ImGuiTableColumnFlags_WidthFixed, theme.px(92));
     ImGui::TableSetupColumn("", ImGuiTableColumnFlags_WidthFixed, theme.px(66));
     ImGuiListClipper clipper;
     clipper.Begin(static_cast<int>(sessions_.size()));
     while (clipper.Step())
-      for (int i = clipper.DisplayStart; i < clipper.DisplayEnd; ++i) draw_row(context, sessions_[static_cast<std::size_t>(i)]);
+      for (int i = clipper.DisplayStart; i < clipper.DisplayEnd; ++i)
+        draw_row(context, sessions_[static_cast<std::size_t>(i)]);
     ImGui::EndTable();
   }
   draw_editor(context);

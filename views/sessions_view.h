@@ -20,7 +20,7 @@ class SessionsView {
 
   std::vector<SessionSummary> sessions_;
   double listed_at_s_ = -1e9;
-  std::string error_;                   // stays until dismissed
+  std::string error_;  // stays until dismissed
   enum class Edit { none, name, note, trash } edit_ = Edit::none;
   std::string edited_path_, edited_name_;
   std::string text_;

@@ -17,8 +17,10 @@ void StepSums::add(const StepSummary& s) {
 }
 
 std::span<const StepSummary> steps_within(std::span<const StepSummary> steps, TimeRange range) {
-  const auto first = std::partition_point(steps.begin(), steps.end(), [&](const StepSummary& s) { return s.end_ns <= range.begin_ns; });
-  const auto last = std::partition_point(first, steps.end(), [&](const StepSummary& s) { return s.start_ns < range.end_ns; });
+  const auto first = std::partition_point(steps.begin(), steps.end(),
+                                          [&](const StepSummary& s) { return s.end_ns <= range.begin_ns; });
+  const auto last =
+      std::partition_point(first, steps.end(), [&](const StepSummary& s) { return s.start_ns < range.end_ns; });
   return {first, last};
 }
 
@@ -44,12 +46,15 @@ Bottleneck bottleneck(const std::array<TimeNs, kTimeParts>& parts) {
     const char *name, *detail;
     TimeNs ns;
   };
-  const std::array<Group, 5> groups = {{{"link", "waits for copies", of(TimePart::demand_wait) + of(TimePart::prefetch_wait)},
-                                        {"GPU", "GPU compute", of(TimePart::gpu_compute)},
-                                        {"CPU experts", "CPU experts", of(TimePart::cpu_experts)},
-                                        {"host", "routing, policy", of(TimePart::routing_sync) + of(TimePart::policy) + of(TimePart::sampling) + of(TimePart::profiler)},
-                                        {"unrecorded time", "not recorded", of(TimePart::remainder)}}};
-  const Group& largest = *std::max_element(groups.begin(), groups.end(), [](const Group& a, const Group& b) { return a.ns < b.ns; });
+  const std::array<Group, 5> groups = {
+      {{"link", "waits for copies", of(TimePart::demand_wait) + of(TimePart::prefetch_wait)},
+       {"GPU", "GPU compute", of(TimePart::gpu_compute)},
+       {"CPU experts", "CPU experts", of(TimePart::cpu_experts)},
+       {"host", "routing, policy",
+        of(TimePart::routing_sync) + of(TimePart::policy) + of(TimePart::sampling) + of(TimePart::profiler)},
+       {"unrecorded time", "not recorded", of(TimePart::remainder)}}};
+  const Group& largest =
+      *std::max_element(groups.begin(), groups.end(), [](const Group& a, const Group& b) { return a.ns < b.ns; });
   return {largest.name, largest.detail, static_cast<double>(largest.ns) / static_cast<double>(total)};
 }
 

@@ -14,11 +14,16 @@ constexpr double kBin_px = 2;
 
 double mean_of(Curve curve, const StepSums& sums) {
   switch (curve) {
-    case Curve::tokens_per_s: return sums.tokens_per_s();
-    case Curve::hit_rate: return sums.hit_rate();
-    case Curve::link_bytes_per_s: return sums.link_bytes_per_s();
-    case Curve::stall_s_per_token: return sums.stall_ns_per_token() / 1e9;
-    default: return 0;
+    case Curve::tokens_per_s:
+      return sums.tokens_per_s();
+    case Curve::hit_rate:
+      return sums.hit_rate();
+    case Curve::link_bytes_per_s:
+      return sums.link_bytes_per_s();
+    case Curve::stall_s_per_token:
+      return sums.stall_ns_per_token() / 1e9;
+    default:
+      return 0;
   }
 }
 
@@ -37,24 +42,34 @@ double scale_top(Curve curve, std::vector<double> values, double ceiling) {
 
 const char* strip_name(Curve curve) {
   switch (curve) {
-    case Curve::tokens_per_s: return "Tokens per second";
-    case Curve::hit_rate: return "Hit rate";
-    case Curve::link_bytes_per_s: return "Link, host to GPU";
-    case Curve::copy_hidden_share: return "Copies hidden";
-    case Curve::stall_s_per_token: return "Exposed stall per token";
-    case Curve::gpu_busy_share: return "GPU busy";
+    case Curve::tokens_per_s:
+      return "Tokens per second";
+    case Curve::hit_rate:
+      return "Hit rate";
+    case Curve::link_bytes_per_s:
+      return "Link, host to GPU";
+    case Curve::copy_hidden_share:
+      return "Copies hidden";
+    case Curve::stall_s_per_token:
+      return "Exposed stall per token";
+    case Curve::gpu_busy_share:
+      return "GPU busy";
   }
   return "?";
 }
 
 std::string strip_value(Curve curve, double value) {
   switch (curve) {
-    case Curve::tokens_per_s: return format_tokens_per_s(value);
+    case Curve::tokens_per_s:
+      return format_tokens_per_s(value);
     case Curve::hit_rate:
     case Curve::copy_hidden_share:
-    case Curve::gpu_busy_share: return format_percent(value);
-    case Curve::link_bytes_per_s: return format_rate(value);
-    case Curve::stall_s_per_token: return format_duration(static_cast<TimeNs>(value * 1e9));
+    case Curve::gpu_busy_share:
+      return format_percent(value);
+    case Curve::link_bytes_per_s:
+      return format_rate(value);
+    case Curve::stall_s_per_token:
+      return format_duration(static_cast<TimeNs>(value * 1e9));
   }
   return "?";
 }
@@ -66,15 +81,18 @@ double strip_value_of(Curve curve, const StepSummary& step) {
 }
 
 const StepSummary* summary_at(std::span<const StepSummary> steps, TimeNs t) {
-  const auto after = std::partition_point(steps.begin(), steps.end(), [&](const StepSummary& s) { return s.start_ns <= t; });
+  const auto after =
+      std::partition_point(steps.begin(), steps.end(), [&](const StepSummary& s) { return s.start_ns <= t; });
   return after == steps.begin() ? nullptr : &*(after - 1);
 }
 
-StripLayout strip_layout(Curve curve, std::span<const StepSummary> visible, const RunInfo& info, const TimeAxis& axis, double y0, double y1) {
+StripLayout strip_layout(Curve curve, std::span<const StepSummary> visible, const RunInfo& info, const TimeAxis& axis,
+                         double y0, double y1) {
   StripLayout strip{.curve = curve, .y0 = y0, .y1 = y1, .points = {}, .oracle = {}};
   if (curve == Curve::link_bytes_per_s) strip.ceiling = info.h2d_bytes_per_s;
   const int bins = std::max(1, static_cast<int>((axis.x1 - axis.x0) / kBin_px));
-  const auto curve_bins = bin_curve(visible, curve, CurveAxis::time_ns, static_cast<double>(axis.range.begin_ns), static_cast<double>(axis.range.end_ns), bins);
+  const auto curve_bins = bin_curve(visible, curve, CurveAxis::time_ns, static_cast<double>(axis.range.begin_ns),
+                                    static_cast<double>(axis.range.end_ns), bins);
   const StepSums sums = decode_sums(visible);
   strip.has_values = sums.steps > 0;
   strip.mean = mean_of(curve, sums);
@@ -88,12 +106,19 @@ StripLayout strip_layout(Curve curve, std::span<const StepSummary> visible, cons
     means.push_back(bin.mean);
   }
   strip.top_value = scale_top(curve, std::move(means), strip.ceiling);
-  const double step_px = sums.steps > 0 ? static_cast<double>(sums.time_ns) / static_cast<double>(sums.steps) * axis.px_per_ns() : 0;
+  const double step_px =
+      sums.steps > 0 ? static_cast<double>(sums.time_ns) / static_cast<double>(sums.steps) * axis.px_per_ns() : 0;
   const double widest_gap = std::max(4 * kBin_px, 3 * step_px);
   const auto y_of = [&](double value) { return std::clamp(strip.y_of(value), y0, y1); };
   for (const CurveBin& bin : curve_bins) {
     if (bin.steps == 0) continue;
-    StripPoint point{.x = axis.x_of(static_cast<TimeNs>(bin.x)), .y = y_of(bin.mean), .y_min = y_of(bin.min), .y_max = y_of(bin.max), .min = bin.min, .mean = bin.mean, .max = bin.max};
+    StripPoint point{.x = axis.x_of(static_cast<TimeNs>(bin.x)),
+                     .y = y_of(bin.mean),
+                     .y_min = y_of(bin.min),
+                     .y_max = y_of(bin.max),
+                     .min = bin.min,
+                     .mean = bin.mean,
+                     .max = bin.max};
     point.joined = !strip.points.empty() && point.x - strip.points.back().x <= widest_gap;
     strip.points.push_back(point);
   }
@@ -103,7 +128,8 @@ StripLayout strip_layout(Curve curve, std::span<const StepSummary> visible, cons
 std::vector<OracleSegment> oracle_segments(std::span<const OracleWindow> windows, const TimeAxis& axis) {
   constexpr double kNarrowest_px = 6;
   std::vector<OracleSegment> segments;
-  auto window = std::lower_bound(windows.begin(), windows.end(), axis.range.begin_ns, [](const OracleWindow& w, TimeNs t) { return w.end_ns <= t; });
+  auto window = std::lower_bound(windows.begin(), windows.end(), axis.range.begin_ns,
+                                 [](const OracleWindow& w, TimeNs t) { return w.end_ns <= t; });
   while (window != windows.end() && window->start_ns < axis.range.end_ns) {
     const double x0 = std::max(axis.x0, axis.x_of(window->start_ns));
     OracleWindow together{.demands = 0, .hits = 0};

@@ -13,7 +13,8 @@
 
 namespace expertscope {
 
-inline constexpr std::array<Curve, 4> kStrips = {Curve::tokens_per_s, Curve::hit_rate, Curve::link_bytes_per_s, Curve::stall_s_per_token};
+inline constexpr std::array<Curve, 4> kStrips = {Curve::tokens_per_s, Curve::hit_rate, Curve::link_bytes_per_s,
+                                                 Curve::stall_s_per_token};
 
 struct StripPoint {
   double x = 0, y = 0, y_min = 0, y_max = 0;  // pixels
@@ -30,8 +31,8 @@ struct OracleSegment {
 struct StripLayout {
   Curve curve = Curve::tokens_per_s;
   double y0 = 0, y1 = 0;
-  double top_value = 1;   // of the scale; the bottom is 0
-  double ceiling = 0;     // what the hardware gives; 0 = none drawn
+  double top_value = 1;  // of the scale; the bottom is 0
+  double ceiling = 0;    // what the hardware gives; 0 = none drawn
   std::vector<StripPoint> points;
   std::vector<OracleSegment> oracle = {};  // of the hit rate
   bool has_values = false;
@@ -44,7 +45,8 @@ const char* strip_name(Curve);
 std::string strip_value(Curve, double value);
 
 // One strip; `sums` of the decode steps among `visible` give the mean.
-StripLayout strip_layout(Curve, std::span<const StepSummary> visible, const RunInfo&, const TimeAxis&, double y0, double y1);
+StripLayout strip_layout(Curve, std::span<const StepSummary> visible, const RunInfo&, const TimeAxis&, double y0,
+                         double y1);
 
 std::vector<OracleSegment> oracle_segments(std::span<const OracleWindow>, const TimeAxis&);
 

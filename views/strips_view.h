@@ -1,5 +1,5 @@
-// The strips window: tokens/s, hit rate, link and stalls over the session, with every change marked. It is the overview:
-// a click takes the timeline there, a drag selects a range.
+// The strips window: tokens/s, hit rate, link and stalls over the session, with every change marked. It is the
+// overview: a click takes the timeline there, a drag selects a range.
 #pragma once
 
 #include <array>

@@ -17,10 +17,13 @@ ImFont* load(std::span<const unsigned char> bytes, bool merged = false) {
   ImFontConfig config;
   config.FontDataOwnedByAtlas = false;
   config.MergeMode = merged;
-  return atlas->AddFontFromMemoryTTF(const_cast<unsigned char*>(bytes.data()), static_cast<int>(bytes.size()), kFontSize, &config);
+  return atlas->AddFontFromMemoryTTF(const_cast<unsigned char*>(bytes.data()), static_cast<int>(bytes.size()),
+                                     kFontSize, &config);
 }
 
-ImVec4 v(Color color) { return ImGui::ColorConvertU32ToFloat4(color); }
+ImVec4 v(Color color) {
+  return ImGui::ColorConvertU32ToFloat4(color);
+}
 
 void set_colors(ImGuiStyle& style, const Palette& p) {
   ImVec4* c = style.Colors;
@@ -33,9 +36,13 @@ void set_colors(ImGuiStyle& style, const Palette& p) {
   set(ImGuiCol_Border, p.border);
   set(ImGuiCol_BorderShadow, 0);
   for (const ImGuiCol slot : {ImGuiCol_FrameBg, ImGuiCol_Button, ImGuiCol_Header}) set(slot, p.raised);
-  for (const ImGuiCol slot : {ImGuiCol_FrameBgHovered, ImGuiCol_ButtonHovered, ImGuiCol_HeaderHovered}) set(slot, mix(p.raised, p.accent, 0.25));
-  for (const ImGuiCol slot : {ImGuiCol_FrameBgActive, ImGuiCol_ButtonActive, ImGuiCol_HeaderActive}) set(slot, mix(p.raised, p.accent, 0.45));
-  for (const ImGuiCol slot : {ImGuiCol_TitleBg, ImGuiCol_TitleBgActive, ImGuiCol_TitleBgCollapsed, ImGuiCol_MenuBarBg, ImGuiCol_DockingEmptyBg}) set(slot, p.window);
+  for (const ImGuiCol slot : {ImGuiCol_FrameBgHovered, ImGuiCol_ButtonHovered, ImGuiCol_HeaderHovered})
+    set(slot, mix(p.raised, p.accent, 0.25));
+  for (const ImGuiCol slot : {ImGuiCol_FrameBgActive, ImGuiCol_ButtonActive, ImGuiCol_HeaderActive})
+    set(slot, mix(p.raised, p.accent, 0.45));
+  for (const ImGuiCol slot : {ImGuiCol_TitleBg, ImGuiCol_TitleBgActive, ImGuiCol_TitleBgCollapsed, ImGuiCol_MenuBarBg,
+                              ImGuiCol_DockingEmptyBg})
+    set(slot, p.window);
   set(ImGuiCol_ScrollbarBg, with_alpha(p.window, 0));
   set(ImGuiCol_ScrollbarGrab, p.border);
   set(ImGuiCol_ScrollbarGrabHovered, p.text_faint);

@@ -10,9 +10,15 @@
 namespace expertscope {
 
 // Two edges in nanoseconds, [begin, end): the profiler's type, with what drawing asks of it.
-inline TimeNs width_ns(TimeRange r) { return r.end_ns - r.begin_ns; }
-inline bool is_empty(TimeRange r) { return r.end_ns <= r.begin_ns; }
-inline bool same(TimeRange a, TimeRange b) { return a.begin_ns == b.begin_ns && a.end_ns == b.end_ns; }
+inline TimeNs width_ns(TimeRange r) {
+  return r.end_ns - r.begin_ns;
+}
+inline bool is_empty(TimeRange r) {
+  return r.end_ns <= r.begin_ns;
+}
+inline bool same(TimeRange a, TimeRange b) {
+  return a.begin_ns == b.begin_ns && a.end_ns == b.end_ns;
+}
 
 // A view this narrow shows single nanoseconds apart; narrower would show nothing new.
 inline constexpr TimeNs kNarrowestView_ns = 200;
@@ -36,7 +42,8 @@ struct Tick {
 // Round times (1, 2 or 5 times a power of ten) at least `spacing_px` apart.
 std::vector<Tick> time_ticks(const TimeAxis&, double spacing_px);
 
-// `factor` < 1 zooms in; `t` stays where it is. The result is no wider than `limits` allows and at least kNarrowestView_ns.
+// `factor` < 1 zooms in; `t` stays where it is. The result is no wider than `limits` allows and at least
+// kNarrowestView_ns.
 TimeRange zoomed(TimeRange, TimeNs t, double factor, TimeRange limits);
 // Moved by dt, kept so that at least a tenth of the view overlaps `limits`.
 TimeRange panned(TimeRange, TimeNs dt, TimeRange limits);

@@ -22,15 +22,19 @@ struct Canvas {
   float left, bottom;
 };
 
-float f(double value) { return static_cast<float>(value); }
+float f(double value) {
+  return static_cast<float>(value);
+}
 
 void draw_ruler(const Canvas& c) {
   const auto& layout = c.layout;
-  c.list.AddRectFilled({f(layout.axis.x0), f(layout.ruler_y0)}, {f(layout.axis.x1), f(layout.ruler_y1)}, c.colors.panel);
+  c.list.AddRectFilled({f(layout.axis.x0), f(layout.ruler_y0)}, {f(layout.axis.x1), f(layout.ruler_y1)},
+                       c.colors.panel);
   for (const Tick& tick : time_ticks(layout.axis, c.theme.px(96))) {
     const float x = std::floor(f(tick.x));
     c.list.AddLine({x, f(layout.ruler_y1) - c.theme.px(5)}, {x, c.bottom}, c.colors.grid);
-    draw_text(c.list, c.theme, c.theme.sans, 11, {x + c.theme.px(3), f(layout.ruler_y0) + c.theme.px(3)}, c.colors.text_dim, tick.label);
+    draw_text(c.list, c.theme, c.theme.sans, 11, {x + c.theme.px(3), f(layout.ruler_y0) + c.theme.px(3)},
+              c.colors.text_dim, tick.label);
   }
 }
 
@@ -42,17 +46,22 @@ void draw_tokens(const Canvas& c) {
     const StepRecord& step = c.context.trace.steps[box.first_step];
     const float x0 = std::max(f(layout.axis.x0), f(box.x0)), x1 = std::min(f(layout.axis.x1), f(box.x1));
     if (x1 <= x0) continue;
-    const bool chosen = c.context.selection.step && *c.context.selection.step >= box.first_step && *c.context.selection.step < box.first_step + box.steps;
-    const Color ground = chosen ? mix(c.colors.panel, c.colors.accent, 0.45) : step.phase == Phase::prefill ? mix(c.colors.raised, c.colors.changed, 0.18) : c.colors.raised;
+    const bool chosen = c.context.selection.step && *c.context.selection.step >= box.first_step &&
+                        *c.context.selection.step < box.first_step + box.steps;
+    const Color ground = chosen                         ? mix(c.colors.panel, c.colors.accent, 0.45)
+                         : step.phase == Phase::prefill ? mix(c.colors.raised, c.colors.changed, 0.18)
+                                                        : c.colors.raised;
     c.list.AddRectFilled({x0, y0 + 1}, {std::max(x0 + 1, x1 - 1), y1 - 1}, ground, c.theme.px(2));
     c.list.AddLine({std::floor(f(box.x0)), y1}, {std::floor(f(box.x0)), c.bottom}, with_alpha(c.colors.text_dim, 0.28));
     std::string label = step.phase == Phase::prefill ? fmt::format("prompt, {} tokens", step.tokens)
                         : box.steps > 1              ? fmt::format("{}…", step.first_generated)
                                                      : fmt::format("{}", step.first_generated);
     if (box.steps == 1 && step.phase == Phase::decode && x1 - x0 > c.theme.px(64))
-      if (const auto token = c.context.index.tokens.sampled_by(step.step)) label += "  " + token_text(c.context.trace, c.context.trace.tokens[*token].id);
+      if (const auto token = c.context.index.tokens.sampled_by(step.step))
+        label += "  " + token_text(c.context.trace, c.context.trace.tokens[*token].id);
     const std::string shown = fitting(c.theme, c.theme.sans, 12, label, x1 - x0 - c.theme.px(8));
-    draw_text(c.list, c.theme, c.theme.sans, 12, {x0 + c.theme.px(4), y0 + (y1 - y0 - c.theme.px(15)) / 2}, chosen ? c.colors.text : c.colors.text_dim, shown);
+    draw_text(c.list, c.theme, c.theme.sans, 12, {x0 + c.theme.px(4), y0 + (y1 - y0 - c.theme.px(15)) / 2},
+              chosen ? c.colors.text : c.colors.text_dim, shown);
   }
 }
 
@@ -60,11 +69,13 @@ void draw_layers(const Canvas& c) {
   const auto& layout = c.layout;
   for (const LayerBox& box : layout.layers) {
     const float x0 = std::max(f(layout.axis.x0), f(box.x0)), x1 = std::min(f(layout.axis.x1), f(box.x1));
-    c.list.AddLine({std::floor(f(box.x0)), f(layout.layers_y0)}, {std::floor(f(box.x0)), c.bottom}, with_alpha(c.colors.text_dim, 0.13));
+    c.list.AddLine({std::floor(f(box.x0)), f(layout.layers_y0)}, {std::floor(f(box.x0)), c.bottom},
+                   with_alpha(c.colors.text_dim, 0.13));
     const std::string text = x1 - x0 > c.theme.px(60) ? fmt::format("layer {}", box.layer) : std::to_string(box.layer);
     const ImVec2 size = text_size(c.theme, c.theme.sans, 11, text);
     if (size.x + 2 > x1 - x0) continue;
-    draw_text(c.list, c.theme, c.theme.sans, 11, {(x0 + x1 - size.x) / 2, f(layout.layers_y0) + c.theme.px(1)}, c.colors.text_faint, text);
+    draw_text(c.list, c.theme, c.theme.sans, 11, {(x0 + x1 - size.x) / 2, f(layout.layers_y0) + c.theme.px(1)},
+              c.colors.text_faint, text);
   }
 }
 
@@ -85,7 +96,8 @@ bool concerns(const Canvas& c, const TimelineBox& box, ExpertId id) {
 }
 
 void draw_box(const Canvas& c, const TimelineLane& lane, const TimelineBox& box) {
-  Color color = box.is_copy ? c.colors.of(static_cast<CopyReason>(box.kind)) : c.colors.of(static_cast<WorkKind>(box.kind));
+  Color color =
+      box.is_copy ? c.colors.of(static_cast<CopyReason>(box.kind)) : c.colors.of(static_cast<WorkKind>(box.kind));
   if (lane.kind == RowKind::cpu) color = c.colors.cpu;
   const float height = f(lane.y1 - lane.y0);
   const float top = box.column ? f(lane.y1) - std::max(2.0f, height * f(box.fill)) : f(lane.y0);
@@ -100,7 +112,8 @@ void draw_box(const Canvas& c, const TimelineLane& lane, const TimelineBox& box)
     c.list.AddRectFilled(a, b, lane.kind == RowKind::waits ? with_alpha(color, 0.72) : color);
     return;
   }
-  if (c.context.selection.expert && !concerns(c, box, *c.context.selection.expert)) color = mix(color, c.colors.panel, 0.45);
+  if (c.context.selection.expert && !concerns(c, box, *c.context.selection.expert))
+    color = mix(color, c.colors.panel, 0.45);
   const bool wide = b.x - a.x > 3;
   if (hatched)
     draw_hatched(c.list, c.theme, a, {wide ? b.x - 1 : b.x, b.y}, color);
@@ -108,7 +121,8 @@ void draw_box(const Canvas& c, const TimelineLane& lane, const TimelineBox& box)
     c.list.AddRectFilled(a, {wide ? b.x - 1 : b.x, b.y}, color, wide ? c.theme.px(1.5) : 0);
   if (b.x - a.x < c.theme.px(22) || height < c.theme.px(13) || hatched) return;
   const std::string text = fitting(c.theme, c.theme.sans, 11, box_label(c, box), b.x - a.x - c.theme.px(6));
-  draw_text(c.list, c.theme, c.theme.sans, 11, {a.x + c.theme.px(3), a.y + (height - c.theme.px(14)) / 2}, text_on(color), text);
+  draw_text(c.list, c.theme, c.theme.sans, 11, {a.x + c.theme.px(3), a.y + (height - c.theme.px(14)) / 2},
+            text_on(color), text);
 }
 
 void outline_pinned(const Canvas& c) {
@@ -117,13 +131,15 @@ void outline_pinned(const Canvas& c) {
   for (const TimelineLane& lane : c.layout.lanes)
     for (const TimelineBox& box : lane.boxes)
       if (!box.column && box.record == pinned->record && box.is_copy == pinned->is_copy)
-        c.list.AddRect({f(box.x0) - 1, f(lane.y0) - 1}, {f(box.x1) + 1, f(lane.y1) + 1}, c.colors.selection, c.theme.px(2), c.theme.px(1.6));
+        c.list.AddRect({f(box.x0) - 1, f(lane.y0) - 1}, {f(box.x1) + 1, f(lane.y1) + 1}, c.colors.selection,
+                       c.theme.px(2), c.theme.px(1.6));
 }
 
 void draw_lanes(const Canvas& c) {
   for (const TimelineLane& lane : c.layout.lanes) {
     if (lane.y0 >= c.bottom) break;
-    c.list.AddRectFilled({f(c.layout.axis.x0), f(lane.y0)}, {f(c.layout.axis.x1), f(lane.y1)}, with_alpha(c.colors.window, 0.45));
+    c.list.AddRectFilled({f(c.layout.axis.x0), f(lane.y0)}, {f(c.layout.axis.x1), f(lane.y1)},
+                         with_alpha(c.colors.window, 0.45));
   }
   c.list.PushClipRect({f(c.layout.axis.x0), f(c.layout.ruler_y0)}, {f(c.layout.axis.x1), c.bottom}, true);
   for (const TimelineLane& lane : c.layout.lanes)
@@ -134,17 +150,23 @@ void draw_lanes(const Canvas& c) {
     const float height = f(lane.y1 - lane.y0);
     const std::string share = format_percent(lane.busy_share);
     if (height >= c.theme.px(28)) {
-      draw_text(c.list, c.theme, c.theme.strong, 12, {c.left, f(lane.y0) + (height - c.theme.px(29)) / 2}, c.colors.text, lane.label);
-      draw_text(c.list, c.theme, c.theme.sans, 11, {c.left, f(lane.y0) + (height - c.theme.px(29)) / 2 + c.theme.px(15)}, c.colors.text_dim, share);
+      draw_text(c.list, c.theme, c.theme.strong, 12, {c.left, f(lane.y0) + (height - c.theme.px(29)) / 2},
+                c.colors.text, lane.label);
+      draw_text(c.list, c.theme, c.theme.sans, 11,
+                {c.left, f(lane.y0) + (height - c.theme.px(29)) / 2 + c.theme.px(15)}, c.colors.text_dim, share);
     } else {
       const float y = f(lane.y0) + (height - c.theme.px(14)) / 2;
       draw_text(c.list, c.theme, c.theme.strong, 11, {c.left, y}, c.colors.text, lane.label);
       const ImVec2 size = text_size(c.theme, c.theme.sans, 11, share);
-      draw_text(c.list, c.theme, c.theme.sans, 11, {f(c.layout.axis.x0) - size.x - c.theme.px(5), y}, c.colors.text_dim, share);
+      draw_text(c.list, c.theme, c.theme.sans, 11, {f(c.layout.axis.x0) - size.x - c.theme.px(5), y}, c.colors.text_dim,
+                share);
     }
   }
-  draw_text(c.list, c.theme, c.theme.strong, 11, {c.left, f(c.layout.tokens_y0) + c.theme.px(2)}, c.colors.text, "Tokens");
-  if (!c.layout.layers.empty()) draw_text(c.list, c.theme, c.theme.sans, 11, {c.left, f(c.layout.layers_y0) + c.theme.px(1)}, c.colors.text_dim, "Layers");
+  draw_text(c.list, c.theme, c.theme.strong, 11, {c.left, f(c.layout.tokens_y0) + c.theme.px(2)}, c.colors.text,
+            "Tokens");
+  if (!c.layout.layers.empty())
+    draw_text(c.list, c.theme, c.theme.sans, 11, {c.left, f(c.layout.layers_y0) + c.theme.px(1)}, c.colors.text_dim,
+              "Layers");
 }
 
 void draw_epochs(const Canvas& c) {
@@ -152,41 +174,49 @@ void draw_epochs(const Canvas& c) {
   for (std::size_t i = 0; i < epochs.size(); ++i) {
     const double x = c.layout.axis.x_of(epochs[i].at_ns);
     if (i == 0 || x < c.layout.axis.x0 || x > c.layout.axis.x1) continue;
-    draw_flag(c.list, c.theme, std::floor(f(x)), f(c.layout.ruler_y0), c.bottom, epoch_text(epochs[i]), f(c.layout.axis.x1), false);
+    draw_flag(c.list, c.theme, std::floor(f(x)), f(c.layout.ruler_y0), c.bottom, epoch_text(epochs[i]),
+              f(c.layout.axis.x1), false);
   }
   for (const MarkRecord& mark : c.context.trace.marks) {
     const double x = c.layout.axis.x_of(mark.at_ns);
     if (x < c.layout.axis.x0 || x > c.layout.axis.x1) continue;
     c.list.AddLine({f(x), f(c.layout.ruler_y0)}, {f(x), c.bottom}, c.colors.accent);
-    draw_text(c.list, c.theme, c.theme.sans, 11, {f(x) + c.theme.px(3), f(c.layout.ruler_y0) + c.theme.px(3)}, c.colors.accent, mark.text);
+    draw_text(c.list, c.theme, c.theme.sans, 11, {f(x) + c.theme.px(3), f(c.layout.ruler_y0) + c.theme.px(3)},
+              c.colors.accent, mark.text);
   }
 }
 
 void draw_selection(const Canvas& c) {
   const Selection& selection = c.context.selection;
   if (selection.range) {
-    const float x0 = std::clamp(f(c.layout.axis.x_of(selection.range->begin_ns)), f(c.layout.axis.x0), f(c.layout.axis.x1));
-    const float x1 = std::clamp(f(c.layout.axis.x_of(selection.range->end_ns)), f(c.layout.axis.x0), f(c.layout.axis.x1));
+    const float x0 =
+        std::clamp(f(c.layout.axis.x_of(selection.range->begin_ns)), f(c.layout.axis.x0), f(c.layout.axis.x1));
+    const float x1 =
+        std::clamp(f(c.layout.axis.x_of(selection.range->end_ns)), f(c.layout.axis.x0), f(c.layout.axis.x1));
     if (x1 > x0) {
       c.list.AddRectFilled({x0, f(c.layout.ruler_y0)}, {x1, c.bottom}, with_alpha(c.colors.accent, 0.13));
       c.list.AddLine({x0, f(c.layout.ruler_y0)}, {x0, c.bottom}, c.colors.accent, c.theme.px(1.5));
       c.list.AddLine({x1, f(c.layout.ruler_y0)}, {x1, c.bottom}, c.colors.accent, c.theme.px(1.5));
       const std::string text = format_duration(width_ns(*selection.range));
       const ImVec2 size = text_size(c.theme, c.theme.strong, 11, text);
-      const ImVec2 at{std::clamp((x0 + x1 - size.x) / 2, f(c.layout.axis.x0), f(c.layout.axis.x1) - size.x), c.bottom - size.y - c.theme.px(3)};
-      c.list.AddRectFilled({at.x - c.theme.px(4), at.y - 1}, {at.x + size.x + c.theme.px(4), at.y + size.y + 1}, c.colors.accent, c.theme.px(3));
+      const ImVec2 at{std::clamp((x0 + x1 - size.x) / 2, f(c.layout.axis.x0), f(c.layout.axis.x1) - size.x),
+                      c.bottom - size.y - c.theme.px(3)};
+      c.list.AddRectFilled({at.x - c.theme.px(4), at.y - 1}, {at.x + size.x + c.theme.px(4), at.y + size.y + 1},
+                           c.colors.accent, c.theme.px(3));
       draw_text(c.list, c.theme, c.theme.strong, 11, at, text_on(c.colors.accent), text);
     }
   }
   if (selection.cursor) {
     const float x = std::floor(f(c.layout.axis.x_of(*selection.cursor)));
-    if (x >= f(c.layout.axis.x0) && x <= f(c.layout.axis.x1)) c.list.AddLine({x, f(c.layout.ruler_y0)}, {x, c.bottom}, with_alpha(c.colors.selection, 0.5));
+    if (x >= f(c.layout.axis.x0) && x <= f(c.layout.axis.x1))
+      c.list.AddLine({x, f(c.layout.ruler_y0)}, {x, c.bottom}, with_alpha(c.colors.selection, 0.5));
   }
 }
 
 }  // namespace
 
-void draw_timeline(const ViewContext& context, const TimelineLayout& layout, ImDrawList& list, float left, float bottom) {
+void draw_timeline(const ViewContext& context, const TimelineLayout& layout, ImDrawList& list, float left,
+                   float bottom) {
   const Canvas canvas{context, layout, list, context.theme, context.colors(), left, bottom};
   draw_ruler(canvas);
   list.PushClipRect({f(layout.axis.x0), f(layout.ruler_y0)}, {f(layout.axis.x1), bottom}, true);
@@ -225,9 +255,12 @@ void draw_timeline_legend(const ViewContext& context, float right) {
     const ImVec2 text = text_size(theme, theme.sans, theme.small_font(), entry.text);
     if (x + size + theme.px(5) + text.x > right) break;
     const ImVec2 a{x, middle - size / 2}, b{x + size, middle + size / 2};
-    if (entry.hatched) draw_hatched(list, theme, a, b, entry.color);
-    else list.AddRectFilled(a, b, entry.color, theme.px(2));
-    draw_text(list, theme, theme.sans, theme.small_font(), {b.x + theme.px(5), middle - text.y / 2}, colors.text_dim, entry.text);
+    if (entry.hatched)
+      draw_hatched(list, theme, a, b, entry.color);
+    else
+      list.AddRectFilled(a, b, entry.color, theme.px(2));
+    draw_text(list, theme, theme.sans, theme.small_font(), {b.x + theme.px(5), middle - text.y / 2}, colors.text_dim,
+              entry.text);
     x = b.x + theme.px(5) + text.x + theme.px(13);
   }
 }

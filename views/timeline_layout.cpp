@@ -6,13 +6,17 @@
 namespace expertscope {
 namespace {
 
-constexpr double kColumn_px = 2;       // width of a column that sums up many intervals
+constexpr double kColumn_px = 2;  // width of a column that sums up many intervals
 constexpr double kNarrowestStep_px = 26;
 constexpr double kNarrowestLayer_px = 15;
 
 void add_single_boxes(TimelineLane& lane, std::span<const LaneItem> items, const TimeAxis& axis) {
   for (const LaneItem& item : items) {
-    TimelineBox box{.x0 = std::max(axis.x0, axis.x_of(item.start_ns)), .x1 = std::min(axis.x1, axis.x_of(item.end_ns)), .record = item.record, .kind = item.kind, .is_copy = item.is_copy};
+    TimelineBox box{.x0 = std::max(axis.x0, axis.x_of(item.start_ns)),
+                    .x1 = std::min(axis.x1, axis.x_of(item.end_ns)),
+                    .record = item.record,
+                    .kind = item.kind,
+                    .is_copy = item.is_copy};
     box.x1 = std::max(box.x1, box.x0 + 1);
     lane.boxes.push_back(box);
   }
@@ -28,7 +32,8 @@ void add_columns(TimelineLane& lane, const LaneIndex& index, const TimeAxis& axi
     const LaneSummary& summary = summaries[i];
     if (summary.busy_ns <= 0) continue;
     const double x0 = axis.x0 + static_cast<double>(i) * column_px;
-    lane.boxes.push_back({x0, x0 + column_px, std::min(1.0, static_cast<double>(summary.busy_ns) / column_ns), 0, summary.count, summary.kind, summary.is_copy, true});
+    lane.boxes.push_back({x0, x0 + column_px, std::min(1.0, static_cast<double>(summary.busy_ns) / column_ns), 0,
+                          summary.count, summary.kind, summary.is_copy, true});
   }
 }
 
@@ -38,7 +43,9 @@ TimelineLane lay_out_lane(const TimelineRow& row, const TimeAxis& axis, double y
   if (items.empty() || is_empty(axis.range)) return lane;
   const std::size_t first = row.items->first_ending_after(axis.range.begin_ns);
   const auto last = static_cast<std::size_t>(
-      std::partition_point(items.begin() + static_cast<std::ptrdiff_t>(first), items.end(), [&](const LaneItem& item) { return item.start_ns < axis.range.end_ns; }) - items.begin());
+      std::partition_point(items.begin() + static_cast<std::ptrdiff_t>(first), items.end(),
+                           [&](const LaneItem& item) { return item.start_ns < axis.range.end_ns; }) -
+      items.begin());
   if (static_cast<double>(last - first) * kColumn_px * 2 > axis.x1 - axis.x0)
     add_columns(lane, *row.items, axis);
   else
@@ -51,10 +58,13 @@ TimelineLane lay_out_lane(const TimelineRow& row, const TimeAxis& axis, double y
 
 void lay_out_steps(TimelineLayout& layout, const Trace& trace) {
   const TimeAxis& axis = layout.axis;
-  const auto begin = std::partition_point(trace.steps.begin(), trace.steps.end(), [&](const StepRecord& s) { return s.end_ns <= axis.range.begin_ns; });
-  const auto end = std::partition_point(begin, trace.steps.end(), [&](const StepRecord& s) { return s.start_ns < axis.range.end_ns; });
+  const auto begin = std::partition_point(trace.steps.begin(), trace.steps.end(),
+                                          [&](const StepRecord& s) { return s.end_ns <= axis.range.begin_ns; });
+  const auto end = std::partition_point(begin, trace.steps.end(),
+                                        [&](const StepRecord& s) { return s.start_ns < axis.range.end_ns; });
   if (begin == end) return;
-  const double average_px = (axis.x_of((end - 1)->end_ns) - axis.x_of(begin->start_ns)) / static_cast<double>(end - begin);
+  const double average_px =
+      (axis.x_of((end - 1)->end_ns) - axis.x_of(begin->start_ns)) / static_cast<double>(end - begin);
   std::uint32_t group = 1;
   for (const std::uint32_t multiple : {2u, 5u, 10u})
     if (average_px * group < kNarrowestStep_px) group = multiple;
@@ -64,7 +74,9 @@ void lay_out_steps(TimelineLayout& layout, const Trace& trace) {
     // Groups start at round numbers, so that they stay the same while panning; a prompt always starts its own.
     const std::uint32_t group_of_first = step->first_generated / group;
     const bool decoding = step->phase == Phase::decode;
-    for (++step; step != end && group > 1 && decoding && step->phase == Phase::decode && step->first_generated / group == group_of_first; ++step) {
+    for (++step; step != end && group > 1 && decoding && step->phase == Phase::decode &&
+                 step->first_generated / group == group_of_first;
+         ++step) {
       box.x1 = axis.x_of(step->end_ns);
       ++box.steps;
     }
@@ -91,8 +103,11 @@ void lay_out_layers(TimelineLayout& layout, const Trace& trace) {
     }
     for (int layer = 0; layer < layers; ++layer) {
       const Extent& extent = extents[static_cast<std::size_t>(layer)];
-      if (extent.end <= extent.begin || extent.end <= layout.axis.range.begin_ns || extent.begin >= layout.axis.range.end_ns) continue;
-      layout.layers.push_back({layout.axis.x_of(extent.begin), layout.axis.x_of(extent.end), static_cast<std::uint16_t>(layer)});
+      if (extent.end <= extent.begin || extent.end <= layout.axis.range.begin_ns ||
+          extent.begin >= layout.axis.range.end_ns)
+        continue;
+      layout.layers.push_back(
+          {layout.axis.x_of(extent.begin), layout.axis.x_of(extent.end), static_cast<std::uint16_t>(layer)});
     }
   }
 }
@@ -101,10 +116,12 @@ void lay_out_layers(TimelineLayout& layout, const Trace& trace) {
 
 double timeline_height(std::size_t rows, std::size_t wait_rows, const TimelineSizes& sizes) {
   const auto full = static_cast<double>(rows - wait_rows);
-  return sizes.ruler + sizes.tokens + sizes.layers + full * (sizes.lane + sizes.gap) + static_cast<double>(wait_rows) * (sizes.waits + sizes.gap) + sizes.gap * 2;
+  return sizes.ruler + sizes.tokens + sizes.layers + full * (sizes.lane + sizes.gap) +
+         static_cast<double>(wait_rows) * (sizes.waits + sizes.gap) + sizes.gap * 2;
 }
 
-TimelineLayout timeline_layout(const Trace& trace, std::span<const TimelineRow> rows, const TimeAxis& axis, double top, const TimelineSizes& sizes) {
+TimelineLayout timeline_layout(const Trace& trace, std::span<const TimelineRow> rows, const TimeAxis& axis, double top,
+                               const TimelineSizes& sizes) {
   TimelineLayout layout;
   layout.axis = axis;
   layout.ruler_y0 = top;
@@ -133,7 +150,8 @@ const TimelineLane* lane_at(const TimelineLayout& layout, double y) {
 
 const TimelineBox* box_at(const TimelineLane& lane, double x) {
   // Boxes narrower than a pixel were widened to one, so that two may cover the same place: the later wins, as drawn.
-  const auto after = std::partition_point(lane.boxes.begin(), lane.boxes.end(), [&](const TimelineBox& box) { return box.x0 <= x; });
+  const auto after =
+      std::partition_point(lane.boxes.begin(), lane.boxes.end(), [&](const TimelineBox& box) { return box.x0 <= x; });
   if (after == lane.boxes.begin() || x >= (after - 1)->x1) return nullptr;
   return &*(after - 1);
 }

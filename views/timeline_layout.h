@@ -20,10 +20,10 @@ struct TimelineSizes {  // pixels
 // One interval, or a narrow column that sums up many.
 struct TimelineBox {
   double x0 = 0, x1 = 0;
-  double fill = 1;            // share of the column's time that is busy; 1 for a single interval
-  std::uint32_t record = 0;   // of a single interval
+  double fill = 1;           // share of the column's time that is busy; 1 for a single interval
+  std::uint32_t record = 0;  // of a single interval
   std::uint32_t count = 1;
-  std::uint8_t kind = 0;      // WorkKind or CopyReason; the one with the most time in a column
+  std::uint8_t kind = 0;  // WorkKind or CopyReason; the one with the most time in a column
   bool is_copy = false;
   bool column = false;
 };
@@ -32,7 +32,7 @@ struct TimelineLane {
   RowKind kind = RowKind::gpu;
   std::string label;
   double y0 = 0, y1 = 0;
-  double busy_share = 0;      // of the visible time
+  double busy_share = 0;           // of the visible time
   std::vector<TimelineBox> boxes;  // from left to right
 };
 
@@ -50,12 +50,13 @@ struct TimelineLayout {
   TimeAxis axis;
   double ruler_y0 = 0, ruler_y1 = 0, tokens_y0 = 0, tokens_y1 = 0, layers_y0 = 0, layers_y1 = 0, bottom = 0;
   std::vector<StepBox> steps;
-  std::vector<LayerBox> layers;    // empty when they would be too narrow to read
+  std::vector<LayerBox> layers;  // empty when they would be too narrow to read
   std::vector<TimelineLane> lanes;
 };
 
 // Costs O(pixels * log records) at every zoom.
-TimelineLayout timeline_layout(const Trace&, std::span<const TimelineRow>, const TimeAxis&, double top, const TimelineSizes&);
+TimelineLayout timeline_layout(const Trace&, std::span<const TimelineRow>, const TimeAxis&, double top,
+                               const TimelineSizes&);
 
 const TimelineLane* lane_at(const TimelineLayout&, double y);
 const TimelineBox* box_at(const TimelineLane&, double x);

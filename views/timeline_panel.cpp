@@ -13,7 +13,9 @@
 namespace expertscope {
 namespace {
 
-double share(std::uint64_t part, std::uint64_t whole) { return whole > 0 ? static_cast<double>(part) / static_cast<double>(whole) : 0; }
+double share(std::uint64_t part, std::uint64_t whole) {
+  return whole > 0 ? static_cast<double>(part) / static_cast<double>(whole) : 0;
+}
 
 // Name and value pairs in columns of equal width, in small type.
 void columns_of(const Theme& theme, const TooltipLines& lines, int columns) {
@@ -22,7 +24,8 @@ void columns_of(const Theme& theme, const TooltipLines& lines, int columns) {
   if (ImGui::BeginTable("##columns", columns, ImGuiTableFlags_SizingStretchSame)) {
     const std::size_t rows = (lines.size() + static_cast<std::size_t>(columns) - 1) / static_cast<std::size_t>(columns);
     float names = 0;
-    for (const auto& [name, value] : lines) names = std::max(names, text_size(theme, theme.sans, theme.small_font(), name).x);
+    for (const auto& [name, value] : lines)
+      names = std::max(names, text_size(theme, theme.sans, theme.small_font(), name).x);
     for (std::size_t row = 0; row < rows; ++row) {
       ImGui::TableNextRow();
       for (std::size_t i = row; i < lines.size(); i += rows) {
@@ -32,7 +35,8 @@ void columns_of(const Theme& theme, const TooltipLines& lines, int columns) {
         ImGui::SameLine();
         ImGui::SetCursorPosX(x + names + theme.px(8));
         ImGui::PushFont(theme.mono, theme.small_font());
-        ImGui::TextUnformatted(fitting(theme, theme.mono, theme.small_font(), lines[i].second, room - names - theme.px(8)).c_str());
+        ImGui::TextUnformatted(
+            fitting(theme, theme.mono, theme.small_font(), lines[i].second, room - names - theme.px(8)).c_str());
         ImGui::PopFont();
       }
     }
@@ -59,19 +63,25 @@ void draw_range(ViewContext& context, RangeStatistics& statistics) {
   const bool dragged = ImGui::IsMouseDown(ImGuiMouseButton_Left);
   const RangeValues& v = statistics.of(context.trace, context.index, range, context.refresh_often || !dragged);
   part_bar(theme, v.parts.ns, ImGui::GetContentRegionAvail().x, theme.px(10));
-  columns_of(theme, {{"decoded", fmt::format("{} {}", format_count(v.decode.tokens), v.decode.tokens == 1 ? "token" : "tokens")},
-                     {"speed", format_tokens_per_s(v.decode.tokens_per_s())},
-                     {"token p50, p99", fmt::format("{}, {}", format_duration(v.decode.p50_ns), format_duration(v.decode.p99_ns))},
-                     {"hits", fmt::format("{} of {}, {}", format_count(v.experts.hits), format_count(v.experts.demands), format_percent(v.experts.hit_rate()))},
-                     {"late, misses", fmt::format("{}, {}", format_count(v.experts.late), format_count(v.experts.misses))},
-                     {"on the CPU", format_percent(share(v.experts.cpu + v.experts.cpu_early, v.experts.demands))},
-                     {"copied", fmt::format("{} in {}", format_bytes(static_cast<double>(v.transfers.bytes)), format_count(v.transfers.count))},
-                     {"demand", format_bytes(static_cast<double>(v.transfers.demand_bytes))},
-                     {"prefetch", format_bytes(static_cast<double>(v.transfers.prefetch_bytes))},
-                     {"wasted", format_bytes(static_cast<double>(v.transfers.wasted_prefetch_bytes))},
-                     {"copies hidden", format_percent(v.overlapped.copy_hidden_share())},
-                     {"GPU busy", format_percent(v.overlapped.gpu_busy_share())}},
-             ImGui::GetContentRegionAvail().x > theme.px(760) ? 4 : ImGui::GetContentRegionAvail().x > theme.px(520) ? 3 : 2);
+  columns_of(
+      theme,
+      {{"decoded", fmt::format("{} {}", format_count(v.decode.tokens), v.decode.tokens == 1 ? "token" : "tokens")},
+       {"speed", format_tokens_per_s(v.decode.tokens_per_s())},
+       {"token p50, p99", fmt::format("{}, {}", format_duration(v.decode.p50_ns), format_duration(v.decode.p99_ns))},
+       {"hits", fmt::format("{} of {}, {}", format_count(v.experts.hits), format_count(v.experts.demands),
+                            format_percent(v.experts.hit_rate()))},
+       {"late, misses", fmt::format("{}, {}", format_count(v.experts.late), format_count(v.experts.misses))},
+       {"on the CPU", format_percent(share(v.experts.cpu + v.experts.cpu_early, v.experts.demands))},
+       {"copied",
+        fmt::format("{} in {}", format_bytes(static_cast<double>(v.transfers.bytes)), format_count(v.transfers.count))},
+       {"demand", format_bytes(static_cast<double>(v.transfers.demand_bytes))},
+       {"prefetch", format_bytes(static_cast<double>(v.transfers.prefetch_bytes))},
+       {"wasted", format_bytes(static_cast<double>(v.transfers.wasted_prefetch_bytes))},
+       {"copies hidden", format_percent(v.overlapped.copy_hidden_share())},
+       {"GPU busy", format_percent(v.overlapped.gpu_busy_share())}},
+      ImGui::GetContentRegionAvail().x > theme.px(760)   ? 4
+      : ImGui::GetContentRegionAvail().x > theme.px(520) ? 3
+                                                         : 2);
 }
 
 void draw_pinned(ViewContext& context) {
@@ -118,14 +128,18 @@ void draw_timeline_panel(ViewContext& context, RangeStatistics& statistics, bool
     if (ImGui::SmallButton(show_pinned ? "Show range" : "Show pinned")) pinned_in_front = !pinned_in_front;
     ImGui::SameLine();
   }
-  if (show_pinned) draw_pinned(context);
-  else draw_range(context, statistics);
+  if (show_pinned)
+    draw_pinned(context);
+  else
+    draw_range(context, statistics);
 }
 
 void step_link(ViewContext& context, std::uint32_t step) {
   if (!ImGui::TextLink(step_name(context.trace, step).c_str())) return;
   context.selection.step = step;
-  if (step < context.trace.steps.size()) context.selection.look_at({context.trace.steps[step].start_ns, context.trace.steps[step].end_ns}, context.session());
+  if (step < context.trace.steps.size())
+    context.selection.look_at({context.trace.steps[step].start_ns, context.trace.steps[step].end_ns},
+                              context.session());
 }
 
 void expert_link(ViewContext& context, ExpertId id) {
@@ -134,7 +148,8 @@ void expert_link(ViewContext& context, ExpertId id) {
 
 bool run_demo_prompt(ViewContext& context) {
   if (context.hooks.workloads.empty() || context.hooks.workloads.front().prompts.empty()) return false;
-  context.send(CommandKind::submit_prompt, context.hooks.workloads.front().prompts.front(), context.hooks.default_tokens);
+  context.send(CommandKind::submit_prompt, context.hooks.workloads.front().prompts.front(),
+               context.hooks.default_tokens);
   if (context.status.paused) context.send(CommandKind::resume);
   return true;
 }

@@ -1,4 +1,5 @@
-// The strip below the timeline: statistics of the selected range, and what is pinned. Also the empty state of all views.
+// The strip below the timeline: statistics of the selected range, and what is pinned. Also the empty state of all
+// views.
 #pragma once
 
 #include "views/range_statistics.h"

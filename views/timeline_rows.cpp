@@ -2,7 +2,9 @@
 
 namespace expertscope {
 
-bool is_wait(WorkKind kind) { return kind >= WorkKind::wait_demand; }
+bool is_wait(WorkKind kind) {
+  return kind >= WorkKind::wait_demand;
+}
 
 void TimelineRows::update(const Trace& trace) {
   for (const auto& [key, lane] : trace.lanes()) {
@@ -20,7 +22,9 @@ std::vector<TimelineRow> TimelineRows::rows(const Trace& trace) const {
   static const LaneIndex kNothing;
   std::vector<TimelineRow> rows;
   const bool several = gpus_.size() > 1;
-  const auto labelled = [&](const char* label, std::uint8_t device) { return several ? label + (" " + std::to_string(device)) : std::string(label); };
+  const auto labelled = [&](const char* label, std::uint8_t device) {
+    return several ? label + (" " + std::to_string(device)) : std::string(label);
+  };
   const auto lane = [&](Lane kind, std::uint8_t device) {
     const auto found = trace.lanes().find({kind, device});
     return found == trace.lanes().end() || found->second.items().empty() ? nullptr : &found->second;
@@ -30,7 +34,8 @@ std::vector<TimelineRow> TimelineRows::rows(const Trace& trace) const {
     rows.push_back({RowKind::waits, device, labelled("Waits", device), waits});
     const LaneIndex* h2d = lane(Lane::h2d, device);
     rows.push_back({RowKind::h2d, device, labelled("H2D", device), h2d ? h2d : &kNothing});
-    if (const LaneIndex* d2h = lane(Lane::d2h, device)) rows.push_back({RowKind::d2h, device, labelled("D2H", device), d2h});
+    if (const LaneIndex* d2h = lane(Lane::d2h, device))
+      rows.push_back({RowKind::d2h, device, labelled("D2H", device), d2h});
   };
   for (const auto& [device, split] : gpus_) device_rows(device, &split.compute, &split.waits);
   if (gpus_.empty()) device_rows(0, &kNothing, &kNothing);

@@ -34,10 +34,10 @@ class TimelineView {
   std::uint64_t layout_revision_ = 0;
   const Trace* layout_trace_ = nullptr;
   TimeNs known_end_ns_ = 0;
-  std::optional<TimeNs> drag_from_;   // a range is being dragged
+  std::optional<TimeNs> drag_from_;  // a range is being dragged
   enum class Edge { none, begin, end } edge_ = Edge::none;
   bool panning_ = false, zooming_ = false, pinned_in_front_ = true;
-  bool ready_ = false;                // a first range was chosen
+  bool ready_ = false;  // a first range was chosen
   const Trace* ready_for_ = nullptr;
 };
 

@@ -1,9 +1,9 @@
 #include "views/title_bar.h"
 
-#include <fmt/format.h>
-
 #include "imgui.h"
 #include "imgui_internal.h"
+#include <fmt/format.h>
+
 #include "views/format.h"
 #include "views/health_view.h"
 #include "views/widgets.h"
@@ -18,7 +18,8 @@ struct Chip {
 };
 
 float chip_width(const Theme& theme, const Chip& chip) {
-  return text_size(theme, theme.sans, 13, chip.name).x + theme.px(5) + text_size(theme, theme.strong, 13, chip.value).x + (chip.color ? theme.px(9) : 0) + theme.px(18);
+  return text_size(theme, theme.sans, 13, chip.name).x + theme.px(5) +
+         text_size(theme, theme.strong, 13, chip.value).x + (chip.color ? theme.px(9) : 0) + theme.px(18);
 }
 
 void draw_chip(ImDrawList& list, const Theme& theme, const Chip& chip, float x, float middle) {
@@ -43,14 +44,23 @@ std::vector<Chip> chips_of(const ViewContext& context) {
   const Palette& colors = context.colors();
   std::vector<Chip> chips;
   if (!context.trace.started) return chips;
-  const std::string policy = context.status.live ? context.status.policy_spec : context.trace.epochs.empty() ? context.trace.info.policy_spec : context.trace.epochs.back().policy_spec;
-  const double ratio = context.status.live ? context.status.cache_ratio : context.trace.epochs.empty() ? context.trace.info.cache_ratio : context.trace.epochs.back().cache_ratio;
+  const std::string policy = context.status.live            ? context.status.policy_spec
+                             : context.trace.epochs.empty() ? context.trace.info.policy_spec
+                                                            : context.trace.epochs.back().policy_spec;
+  const double ratio = context.status.live            ? context.status.cache_ratio
+                       : context.trace.epochs.empty() ? context.trace.info.cache_ratio
+                                                      : context.trace.epochs.back().cache_ratio;
   chips.push_back({"policy", fmt::format("{}, cache {}", policy, format_ratio(ratio))});
   if (context.empty()) return chips;
   chips.push_back({"", format_tokens_per_s(context.numbers.recent.tokens_per_s()), colors.accent});
   chips.push_back({"hit", format_percent(context.numbers.recent.hit_rate()), colors.hit});
   const Bottleneck held = bottleneck(context.numbers.holds_back_parts);
-  if (!held.name.empty()) chips.push_back({"bound by", fmt::format("{} {}", held.name, format_percent(held.share)), held.name == "link" ? colors.demand : held.name == "GPU" ? colors.gpu : held.name == "CPU experts" ? colors.cpu : colors.host});
+  if (!held.name.empty())
+    chips.push_back({"bound by", fmt::format("{} {}", held.name, format_percent(held.share)),
+                     held.name == "link"          ? colors.demand
+                     : held.name == "GPU"         ? colors.gpu
+                     : held.name == "CPU experts" ? colors.cpu
+                                                  : colors.host});
   return chips;
 }
 
@@ -73,13 +83,18 @@ void draw_menu(ViewContext& context, TitleActions& actions) {
 }  // namespace
 
 std::string machine_text(const RunInfo& info) {
-  std::string text = info.machine_kind == "emulated" ? "emulated " + info.profile_name : info.profile_name.empty() ? info.machine_kind : info.profile_name;
+  std::string text = info.machine_kind == "emulated" ? "emulated " + info.profile_name
+                     : info.profile_name.empty()     ? info.machine_kind
+                                                     : info.profile_name;
   if (info.gpus > 1) text += fmt::format(" × {} GPUs", info.gpus);
-  if (!info.cost_shape.empty() && info.cost_shape != "own") text += fmt::format(", costs of {} layers", info.cost_shape);
+  if (!info.cost_shape.empty() && info.cost_shape != "own")
+    text += fmt::format(", costs of {} layers", info.cost_shape);
   return text;
 }
 
-float title_bar_height(const Theme& theme) { return theme.px(36); }
+float title_bar_height(const Theme& theme) {
+  return theme.px(36);
+}
 
 TitleActions draw_title_bar(ViewContext& context) {
   TitleActions actions;
@@ -88,7 +103,9 @@ TitleActions draw_title_bar(ViewContext& context) {
   ImGui::PushStyleColor(ImGuiCol_WindowBg, ImGui::ColorConvertU32ToFloat4(colors.window));
   ImGui::PushStyleVar(ImGuiStyleVar_WindowPadding, ImVec2{theme.px(6), theme.px(5)});
   ImGui::PushStyleVar(ImGuiStyleVar_WindowBorderSize, 0);
-  const bool open = ImGui::BeginViewportSideBar("##title", ImGui::GetMainViewport(), ImGuiDir_Up, title_bar_height(theme), ImGuiWindowFlags_NoScrollbar | ImGuiWindowFlags_NoSavedSettings | ImGuiWindowFlags_NoTitleBar);
+  const bool open = ImGui::BeginViewportSideBar(
+      "##title", ImGui::GetMainViewport(), ImGuiDir_Up, title_bar_height(theme),
+      ImGuiWindowFlags_NoScrollbar | ImGuiWindowFlags_NoSavedSettings | ImGuiWindowFlags_NoTitleBar);
   ImGui::PopStyleVar(2);
   ImGui::PopStyleColor();
   if (open) {
@@ -103,17 +120,25 @@ TitleActions draw_title_bar(ViewContext& context) {
     ImGui::PushStyleColor(ImGuiCol_Button, with_alpha(colors.raised, 0));
     if (ImGui::Button("?", {theme.px(30), 0})) actions.show_help = true;
     if (ImGui::IsItemHovered(ImGuiHoveredFlags_ForTooltip)) ImGui::SetTooltip("Keys and gestures");
-    const std::string state = context.status.live ? (context.status.ended ? "ended " : context.status.paused ? "paused " : "recording ") + session_name(context.status.session_path) : context.trace.started ? session_name(context.status.session_path) : "";
+    const std::string state = context.status.live ? (context.status.ended    ? "ended "
+                                                     : context.status.paused ? "paused "
+                                                                             : "recording ") +
+                                                        session_name(context.status.session_path)
+                              : context.trace.started ? session_name(context.status.session_path)
+                                                      : "";
     const std::string shown_state = fitting(theme, theme.sans, 13, state, theme.px(200));
     const float state_width = theme.px(26) + text_size(theme, theme.sans, 13, shown_state).x;
     x -= state_width;
     ImGui::SetCursorScreenPos({x, a.y + theme.px(5)});
     if (ImGui::Button("##health_dot", {state_width, 0})) actions.show_health = true;
     if (ImGui::IsItemHovered(ImGuiHoveredFlags_ForTooltip))
-      ImGui::SetTooltip("%s", context.numbers.health_notes == 0 ? "Nothing was lost, nothing fell back" : fmt::format("{} in Health", context.numbers.health_notes).c_str());
+      ImGui::SetTooltip("%s", context.numbers.health_notes == 0
+                                  ? "Nothing was lost, nothing fell back"
+                                  : fmt::format("{} in Health", context.numbers.health_notes).c_str());
     ImGui::PopStyleColor();
     if (context.trace.started) {
-      list.AddCircleFilled({x + theme.px(11), middle}, theme.px(4.5), severity_color(colors, context.numbers.worst_health));
+      list.AddCircleFilled({x + theme.px(11), middle}, theme.px(4.5),
+                           severity_color(colors, context.numbers.worst_health));
       draw_text(list, theme, theme.sans, 13, {x + theme.px(20), middle - theme.px(8)}, colors.text_dim, shown_state);
     }
     const auto chips = chips_of(context);

@@ -8,7 +8,11 @@ namespace {
 // Length of the UTF-8 character that starts here, 0 when there is no valid one.
 std::size_t character_length(std::string_view bytes) {
   const auto lead = static_cast<unsigned char>(bytes[0]);
-  const std::size_t length = lead < 0x80 ? 1 : lead >= 0xc2 && lead < 0xe0 ? 2 : lead >= 0xe0 && lead < 0xf0 ? 3 : lead >= 0xf0 && lead < 0xf5 ? 4 : 0;
+  const std::size_t length = lead < 0x80                   ? 1
+                             : lead >= 0xc2 && lead < 0xe0 ? 2
+                             : lead >= 0xe0 && lead < 0xf0 ? 3
+                             : lead >= 0xf0 && lead < 0xf5 ? 4
+                                                           : 0;
   if (length == 0 || length > bytes.size()) return 0;
   for (std::size_t i = 1; i < length; ++i)
     if ((static_cast<unsigned char>(bytes[i]) & 0xc0) != 0x80) return 0;
@@ -75,6 +79,8 @@ std::pair<std::size_t, std::size_t> TokenLines::of_line(std::size_t line) const 
   return {first_of_line_[line], line + 1 < first_of_line_.size() ? first_of_line_[line + 1] : boxes_.size()};
 }
 
-std::size_t TokenLines::line_of_token(std::uint32_t token) const { return token < boxes_.size() ? boxes_[token].line : 0; }
+std::size_t TokenLines::line_of_token(std::uint32_t token) const {
+  return token < boxes_.size() ? boxes_[token].line : 0;
+}
 
 }  // namespace expertscope

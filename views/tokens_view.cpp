@@ -3,9 +3,9 @@
 #include <algorithm>
 #include <cmath>
 
+#include "imgui.h"
 #include <fmt/format.h>
 
-#include "imgui.h"
 #include "views/describe.h"
 #include "views/format.h"
 #include "views/part_bar.h"
@@ -20,10 +20,14 @@ constexpr float kTextSize = 13;
 // Place of a cost on the colour scale; logarithmic, as a token that waits takes many times one that does not.
 double cost_place(TimeNs ns, TimeNs cheap, TimeNs dear) {
   if (dear <= cheap || ns <= 0 || cheap <= 0) return 0;
-  return std::clamp(std::log(static_cast<double>(ns) / static_cast<double>(cheap)) / std::log(static_cast<double>(dear) / static_cast<double>(cheap)), 0.0, 1.0);
+  return std::clamp(std::log(static_cast<double>(ns) / static_cast<double>(cheap)) /
+                        std::log(static_cast<double>(dear) / static_cast<double>(cheap)),
+                    0.0, 1.0);
 }
 
-float line_height(const Theme& theme) { return std::floor(theme.px(kTextSize * 1.55)); }
+float line_height(const Theme& theme) {
+  return std::floor(theme.px(kTextSize * 1.55));
+}
 
 }  // namespace
 
@@ -54,13 +58,16 @@ void TokensView::draw_text(ViewContext& context, float width, float height) {
   }
   ImFont* font = theme.mono;
   const float line_height = expertscope::line_height(theme);
-  lines_.update(trace, std::max(theme.px(60), ImGui::GetContentRegionAvail().x - theme.px(4)), [&](std::string_view text) { return text_size(theme, font, kTextSize, text).x; });
+  lines_.update(trace, std::max(theme.px(60), ImGui::GetContentRegionAvail().x - theme.px(4)),
+                [&](std::string_view text) { return text_size(theme, font, kTextSize, text).x; });
 
   // Follow the text while it is being written, unless the user has scrolled away from its end.
   const bool at_end = ImGui::GetScrollY() >= ImGui::GetScrollMaxY() - line_height;
   const bool grown = lines_.lines() != known_lines_ || height != known_height_;
-  if (grown && (at_end || known_lines_ == 0) && context.selection.follow) ImGui::SetScrollY(std::max(0.0f, static_cast<float>(lines_.lines()) * line_height - height));
-  else ImGui::SetScrollY(std::round(ImGui::GetScrollY() / line_height) * line_height);  // whole lines only
+  if (grown && (at_end || known_lines_ == 0) && context.selection.follow)
+    ImGui::SetScrollY(std::max(0.0f, static_cast<float>(lines_.lines()) * line_height - height));
+  else
+    ImGui::SetScrollY(std::round(ImGui::GetScrollY() / line_height) * line_height);  // whole lines only
   known_lines_ = lines_.lines();
   known_height_ = height;
   if (context.selection.step != shown_step_) {
@@ -68,7 +75,8 @@ void TokensView::draw_text(ViewContext& context, float width, float height) {
     if (shown_step_)
       if (const auto token = context.index.tokens.sampled_by(*shown_step_)) {
         const float y = static_cast<float>(lines_.line_of_token(*token)) * line_height;
-        if (y < ImGui::GetScrollY() || y > ImGui::GetScrollY() + height - line_height * 2) ImGui::SetScrollY(std::max(0.0f, y - height / 2));
+        if (y < ImGui::GetScrollY() || y > ImGui::GetScrollY() + height - line_height * 2)
+          ImGui::SetScrollY(std::max(0.0f, y - height / 2));
       }
   }
 
@@ -90,8 +98,10 @@ void TokensView::draw_text(ViewContext& context, float width, float height) {
       if (lines_.heading_of(index) >= 0) {
         const auto prompt = static_cast<std::size_t>(lines_.heading_of(index));
         std::string heading_text = fmt::format("PROMPT {}", prompt + 1);
-        if (prompt < trace.prompts.size() && !trace.prompts[prompt].workload.empty()) heading_text += "  ·  " + trace.prompts[prompt].workload;
-        expertscope::draw_text(list, theme, theme.strong, 11, {at.x, at.y + line_height - theme.px(17)}, colors.text_faint, heading_text);
+        if (prompt < trace.prompts.size() && !trace.prompts[prompt].workload.empty())
+          heading_text += "  ·  " + trace.prompts[prompt].workload;
+        expertscope::draw_text(list, theme, theme.strong, 11, {at.x, at.y + line_height - theme.px(17)},
+                               colors.text_faint, heading_text);
         continue;
       }
       const auto [first, last] = lines_.of_line(index);
@@ -103,10 +113,12 @@ void TokensView::draw_text(ViewContext& context, float width, float height) {
         if (token.generated && token.step < trace.steps.size()) {
           const StepRecord& step = trace.steps[token.step];
           const bool decoded = step.phase == Phase::decode;
-          const Color ground = decoded ? viridis(cost_place(step.end_ns - step.start_ns, cheap_ns_, dear_ns_)) : colors.raised;
+          const Color ground =
+              decoded ? viridis(cost_place(step.end_ns - step.start_ns, cheap_ns_, dear_ns_)) : colors.raised;
           list.AddRectFilled(a, {b.x - 1, b.y}, ground, theme.px(2));
           ink = text_on(ground);
-          if (context.selection.step == token.step) list.AddRect({a.x - 1, a.y - 1}, {b.x, b.y + 1}, colors.selection, theme.px(2), theme.px(2));
+          if (context.selection.step == token.step)
+            list.AddRect({a.x - 1, a.y - 1}, {b.x, b.y + 1}, colors.selection, theme.px(2), theme.px(2));
           if (hovered && mouse.x >= a.x && mouse.x < b.x) {
             list.AddRect(a, {b.x - 1, b.y}, colors.selection, theme.px(2));
             context.selection.next_cursor = step.start_ns + (step.end_ns - step.start_ns) / 2;
@@ -118,7 +130,8 @@ void TokensView::draw_text(ViewContext& context, float width, float height) {
             }
           }
         }
-        expertscope::draw_text(list, theme, font, kTextSize, {a.x, at.y + (line_height - theme.px(kTextSize * 1.25)) / 2}, ink, lines_.text(i));
+        expertscope::draw_text(list, theme, font, kTextSize,
+                               {a.x, at.y + (line_height - theme.px(kTextSize * 1.25)) / 2}, ink, lines_.text(i));
       }
     }
   }
@@ -134,7 +147,8 @@ void TokensView::draw_details(ViewContext& context) {
   const StepRecord& record = trace.steps[step];
   std::string title = step_name(trace, step);
   title[0] = static_cast<char>(std::toupper(title[0]));
-  if (const auto token = context.index.tokens.sampled_by(step)) title += "  “" + token_text(trace, trace.tokens[*token].id) + "”";
+  if (const auto token = context.index.tokens.sampled_by(step))
+    title += "  “" + token_text(trace, trace.tokens[*token].id) + "”";
   text_strong(theme, title);
   ImGui::SameLine();
   text_dim(theme, format_duration(record.end_ns - record.start_ns));
@@ -152,7 +166,8 @@ void TokensView::draw_details(ViewContext& context) {
     ImGui::EndChild();
     return;
   }
-  if (ImGui::BeginTable("##layers", 3, ImGuiTableFlags_SizingFixedFit | ImGuiTableFlags_ScrollY | ImGuiTableFlags_RowBg)) {
+  if (ImGui::BeginTable("##layers", 3,
+                        ImGuiTableFlags_SizingFixedFit | ImGuiTableFlags_ScrollY | ImGuiTableFlags_RowBg)) {
     ImGui::TableSetupScrollFreeze(0, 1);
     ImGui::TableSetupColumn("layer");
     ImGui::TableSetupColumn("experts", ImGuiTableColumnFlags_WidthStretch);
@@ -163,7 +178,8 @@ void TokensView::draw_details(ViewContext& context) {
       const std::uint16_t layer = demands[i].layer;
       std::vector<const DemandRecord*> picks;
       for (; i < demands.size() && demands[i].layer == layer; ++i) picks.push_back(&demands[i]);
-      std::sort(picks.begin(), picks.end(), [](const DemandRecord* a, const DemandRecord* b) { return a->rank < b->rank; });
+      std::sort(picks.begin(), picks.end(),
+                [](const DemandRecord* a, const DemandRecord* b) { return a->rank < b->rank; });
       ImGui::TableNextRow();
       ImGui::TableNextColumn();
       text_mono(theme, fmt::format("{:2}", layer));
@@ -177,7 +193,10 @@ void TokensView::draw_details(ViewContext& context) {
         if (ImGui::IsItemClicked()) context.selection.expert = ExpertId{demand.layer, demand.expert};
         if (ImGui::IsItemHovered())
           tooltip(theme, expert_name({demand.layer, demand.expert}),
-                  {{"state", std::string(name(demand.state))}, {"outcome", readable(name(demand.outcome))}, {"weight", format_significant(demand.weight)}, {"ready after", format_duration(demand.ready_ns - demand.asked_ns)}});
+                  {{"state", std::string(name(demand.state))},
+                   {"outcome", readable(name(demand.outcome))},
+                   {"weight", format_significant(demand.weight)},
+                   {"ready after", format_duration(demand.ready_ns - demand.asked_ns)}});
         ImGui::SameLine(0, theme.px(3));
         ImGui::PushFont(theme.mono, 11);
         text_dim(theme, fmt::format("{:.2f}", demand.weight));
@@ -189,7 +208,8 @@ void TokensView::draw_details(ViewContext& context) {
         text_dim(theme, fmt::format("and {} more", picks.size() - kShown));
       }
       ImGui::TableNextColumn();
-      if (layer < waits.size() && waits[layer] > 0) text_mono(theme, fmt::format("{:>8}", format_duration(waits[layer])));
+      if (layer < waits.size() && waits[layer] > 0)
+        text_mono(theme, fmt::format("{:>8}", format_duration(waits[layer])));
     }
     ImGui::EndTable();
   }
@@ -198,7 +218,8 @@ void TokensView::draw_details(ViewContext& context) {
 
 void TokensView::draw(ViewContext& context) {
   if (context.trace.tokens.empty()) {
-    draw_no_run(context, "No text yet", "The tokens of prompts and answers appear here, each on a colour that shows how long it took.");
+    draw_no_run(context, "No text yet",
+                "The tokens of prompts and answers appear here, each on a colour that shows how long it took.");
     return;
   }
   update_scale(context);

@@ -11,10 +11,30 @@
 namespace expertscope {
 
 enum class UiAction : std::uint8_t {
-  pause_or_resume, step_token, mark, focus_prompt,
-  zoom_in, zoom_out, pan_left, pan_right, fit, follow, next_event, previous_event, range_from_selection, clear_selection,
-  show_control, show_strips, show_timeline, show_experts, show_tokens, show_sessions, show_health,
-  toggle_theme, reset_layout, help,
+  pause_or_resume,
+  step_token,
+  mark,
+  focus_prompt,
+  zoom_in,
+  zoom_out,
+  pan_left,
+  pan_right,
+  fit,
+  follow,
+  next_event,
+  previous_event,
+  range_from_selection,
+  clear_selection,
+  show_control,
+  show_strips,
+  show_timeline,
+  show_experts,
+  show_tokens,
+  show_sessions,
+  show_health,
+  toggle_theme,
+  reset_layout,
+  help,
 };
 
 struct UiCommand {

@@ -19,12 +19,12 @@ namespace expertscope {
 
 // Numbers in words and badges, refreshed five times a second so that they can be read.
 struct LiveNumbers {
-  StepSums recent;                       // last 32 decoded tokens; of an opened session, all of them
-  StepSums last_token;                   // the last decode step
+  StepSums recent;      // last 32 decoded tokens; of an opened session, all of them
+  StepSums last_token;  // the last decode step
   std::uint64_t generated = 0;
   std::array<TimeNs, kTimeParts> holds_back_parts{};  // of `recent`: what holds the tokens back does not flicker
   Severity worst_health = Severity::info;
-  std::uint64_t health_notes = 0;        // that are worse than info
+  std::uint64_t health_notes = 0;  // that are worse than info
 };
 
 // A change that was asked for and that the engine has not said it applied.
@@ -49,7 +49,9 @@ struct ViewContext {
   const Palette& colors() const { return theme.colors(); }
   TimeRange session() const { return {trace.begin_ns(), trace.end_ns()}; }
   bool empty() const { return !trace.started || trace.steps.empty(); }
-  void send(CommandKind kind, std::string text = "", double value = 0) { commands.push_back({kind, std::move(text), value, "user"}); }
+  void send(CommandKind kind, std::string text = "", double value = 0) {
+    commands.push_back({kind, std::move(text), value, "user"});
+  }
 };
 
 }  // namespace expertscope

@@ -7,7 +7,8 @@
 
 namespace expertscope {
 
-void draw_text(ImDrawList& list, const Theme& theme, ImFont* font, float size, ImVec2 at, Color color, std::string_view text) {
+void draw_text(ImDrawList& list, const Theme& theme, ImFont* font, float size, ImVec2 at, Color color,
+               std::string_view text) {
   list.AddText(font, size * theme.scale, {std::floor(at.x), std::floor(at.y)}, color, begin_of(text), end_of(text));
 }
 
@@ -40,10 +41,12 @@ void draw_hatched(ImDrawList& list, const Theme& theme, ImVec2 a, ImVec2 b, Colo
   }
 }
 
-float draw_flag(ImDrawList& list, const Theme& theme, float x, float top, float bottom, std::string_view text, float max_right, bool dashed) {
+float draw_flag(ImDrawList& list, const Theme& theme, float x, float top, float bottom, std::string_view text,
+                float max_right, bool dashed) {
   const Color color = theme.colors().marker;
   if (dashed) {
-    for (float y = top; y < bottom; y += theme.px(7)) list.AddLine({x, y}, {x, std::min(bottom, y + theme.px(4))}, color, theme.px(1));
+    for (float y = top; y < bottom; y += theme.px(7))
+      list.AddLine({x, y}, {x, std::min(bottom, y + theme.px(4))}, color, theme.px(1));
   } else {
     list.AddLine({x, top}, {x, bottom}, with_alpha(color, 0.85), theme.px(1));
   }
@@ -59,7 +62,8 @@ float draw_flag(ImDrawList& list, const Theme& theme, float x, float top, float 
 void draw_viridis(ImDrawList& list, ImVec2 a, ImVec2 b) {
   constexpr int kPieces = 32;
   for (int i = 0; i < kPieces; ++i) {
-    const float x0 = a.x + (b.x - a.x) * static_cast<float>(i) / kPieces, x1 = a.x + (b.x - a.x) * static_cast<float>(i + 1) / kPieces;
+    const float x0 = a.x + (b.x - a.x) * static_cast<float>(i) / kPieces,
+                x1 = a.x + (b.x - a.x) * static_cast<float>(i + 1) / kPieces;
     const Color left = viridis(static_cast<double>(i) / kPieces), right = viridis((i + 1.0) / kPieces);
     list.AddRectFilledMultiColor({x0, a.y}, {x1, b.y}, left, right, right, left);
   }
@@ -106,7 +110,8 @@ void badge(const Theme& theme, std::string_view text, Color ground) {
   const ImVec2 size = text_size(theme, theme.strong, 11, text);
   const ImVec2 pad{theme.px(6), theme.px(2)};
   const ImVec2 at = ImGui::GetCursorScreenPos();
-  const float offset = std::floor((ImGui::GetTextLineHeight() - size.y - pad.y * 2) / 2) + ImGui::GetCurrentWindow()->DC.CurrLineTextBaseOffset;
+  const float offset = std::floor((ImGui::GetTextLineHeight() - size.y - pad.y * 2) / 2) +
+                       ImGui::GetCurrentWindow()->DC.CurrLineTextBaseOffset;
   const ImVec2 a{at.x, at.y + offset}, b{at.x + size.x + pad.x * 2, at.y + offset + size.y + pad.y * 2};
   ImDrawList& list = *ImGui::GetWindowDrawList();
   list.AddRectFilled(a, b, ground, theme.px(3));
@@ -116,12 +121,15 @@ void badge(const Theme& theme, std::string_view text, Color ground) {
 
 void label_badge(const Theme& theme, Label label) {
   const Palette& colors = theme.colors();
-  const Color ground = label == Label::measured ? colors.ok : label == Label::estimated ? colors.promotion : colors.changed;
+  const Color ground = label == Label::measured    ? colors.ok
+                       : label == Label::estimated ? colors.promotion
+                                                   : colors.changed;
   badge(theme, name(label), ground);
   if (ImGui::IsItemHovered(ImGuiHoveredFlags_ForTooltip))
-    ImGui::SetTooltip("%s", label == Label::measured    ? "MEASURED: times come from clocks on a real machine"
-                            : label == Label::estimated ? "ESTIMATED: times come from a machine profile, the arithmetic is real"
-                                                        : "SIMULATED: times and counts come from replaying recorded routing");
+    ImGui::SetTooltip("%s", label == Label::measured ? "MEASURED: times come from clocks on a real machine"
+                            : label == Label::estimated
+                                ? "ESTIMATED: times come from a machine profile, the arithmetic is real"
+                                : "SIMULATED: times and counts come from replaying recorded routing");
 }
 
 namespace {
@@ -129,7 +137,9 @@ namespace {
 void draw_icon(ImDrawList& list, Icon icon, ImVec2 c, float r, Color color) {
   const float line = std::max(1.0f, r * 0.3f);
   switch (icon) {
-    case Icon::play: list.AddTriangleFilled({c.x - r * 0.7f, c.y - r}, {c.x + r, c.y}, {c.x - r * 0.7f, c.y + r}, color); break;
+    case Icon::play:
+      list.AddTriangleFilled({c.x - r * 0.7f, c.y - r}, {c.x + r, c.y}, {c.x - r * 0.7f, c.y + r}, color);
+      break;
     case Icon::pause:
       list.AddRectFilled({c.x - r * 0.8f, c.y - r}, {c.x - r * 0.2f, c.y + r}, color);
       list.AddRectFilled({c.x + r * 0.2f, c.y - r}, {c.x + r * 0.8f, c.y + r}, color);
@@ -140,22 +150,29 @@ void draw_icon(ImDrawList& list, Icon icon, ImVec2 c, float r, Color color) {
       break;
     case Icon::flag:
       list.AddLine({c.x - r * 0.7f, c.y - r}, {c.x - r * 0.7f, c.y + r}, color, line);
-      list.AddTriangleFilled({c.x - r * 0.6f, c.y - r}, {c.x + r, c.y - r * 0.4f}, {c.x - r * 0.6f, c.y + r * 0.2f}, color);
+      list.AddTriangleFilled({c.x - r * 0.6f, c.y - r}, {c.x + r, c.y - r * 0.4f}, {c.x - r * 0.6f, c.y + r * 0.2f},
+                             color);
       break;
     case Icon::reset:
       list.PathArcTo(c, r * 0.85f, -0.4f * IM_PI, 1.2f * IM_PI, 16);
       list.PathStroke(color, line);
-      list.AddTriangleFilled({c.x - r * 0.1f, c.y - r * 1.35f}, {c.x + r * 0.75f, c.y - r * 0.85f}, {c.x - r * 0.1f, c.y - r * 0.3f}, color);
+      list.AddTriangleFilled({c.x - r * 0.1f, c.y - r * 1.35f}, {c.x + r * 0.75f, c.y - r * 0.85f},
+                             {c.x - r * 0.1f, c.y - r * 0.3f}, color);
       break;
     case Icon::menu:
-      for (int i = -1; i <= 1; ++i) list.AddLine({c.x - r, c.y + static_cast<float>(i) * r * 0.75f}, {c.x + r, c.y + static_cast<float>(i) * r * 0.75f}, color, line);
+      for (int i = -1; i <= 1; ++i)
+        list.AddLine({c.x - r, c.y + static_cast<float>(i) * r * 0.75f},
+                     {c.x + r, c.y + static_cast<float>(i) * r * 0.75f}, color, line);
       break;
-    case Icon::question: break;
+    case Icon::question:
+      break;
     case Icon::close:
       list.AddLine({c.x - r * 0.7f, c.y - r * 0.7f}, {c.x + r * 0.7f, c.y + r * 0.7f}, color, line);
       list.AddLine({c.x - r * 0.7f, c.y + r * 0.7f}, {c.x + r * 0.7f, c.y - r * 0.7f}, color, line);
       break;
-    case Icon::copy: list.AddRect({c.x - r, c.y - r}, {c.x + r, c.y + r}, color, 1, line); break;
+    case Icon::copy:
+      list.AddRect({c.x - r, c.y - r}, {c.x + r, c.y + r}, color, 1, line);
+      break;
   }
 }
 
@@ -174,10 +191,12 @@ bool icon_button(const Theme& theme, const char* id, Icon icon, std::string_view
   if (emphasised) ImGui::PopStyleColor(2);
   const ImVec2 a = ImGui::GetItemRectMin(), b = ImGui::GetItemRectMax();
   const float left = std::floor(a.x + (b.x - a.x - label.x - icon_width - gap) / 2);
-  const Color color = ImGui::GetColorU32(emphasised ? ImGui::ColorConvertU32ToFloat4(rgb(0xFFFFFF)) : ImGui::GetStyleColorVec4(ImGuiCol_Text));
+  const Color color = ImGui::GetColorU32(emphasised ? ImGui::ColorConvertU32ToFloat4(rgb(0xFFFFFF))
+                                                    : ImGui::GetStyleColorVec4(ImGuiCol_Text));
   ImDrawList& list = *ImGui::GetWindowDrawList();
   if (icon_width > 0) draw_icon(list, icon, {left + icon_width / 2, std::floor((a.y + b.y) / 2)}, theme.px(4.5), color);
-  if (!text.empty()) draw_text(list, theme, theme.sans, 14, {left + icon_width + gap, a.y + (b.y - a.y - label.y) / 2}, color, text);
+  if (!text.empty())
+    draw_text(list, theme, theme.sans, 14, {left + icon_width + gap, a.y + (b.y - a.y - label.y) / 2}, color, text);
   return pressed;
 }
 
@@ -206,7 +225,8 @@ void stacked_bar(const Theme& theme, std::span<const BarPart> parts, float width
 void swatch(const Theme& theme, Color color, bool hatched) {
   const float size = theme.px(10);
   const ImVec2 at = ImGui::GetCursorScreenPos();
-  const float top = std::floor(at.y + ImGui::GetCurrentWindow()->DC.CurrLineTextBaseOffset + (ImGui::GetTextLineHeight() - size) / 2);
+  const float top =
+      std::floor(at.y + ImGui::GetCurrentWindow()->DC.CurrLineTextBaseOffset + (ImGui::GetTextLineHeight() - size) / 2);
   ImDrawList& list = *ImGui::GetWindowDrawList();
   if (hatched)
     draw_hatched(list, theme, {at.x, top}, {at.x + size, top + size}, color);
@@ -234,11 +254,13 @@ void tooltip(const Theme& theme, std::string_view title, const TooltipLines& lin
   if (!ImGui::BeginTooltip()) return;
   text_strong(theme, title);
   constexpr std::size_t kMaxLines = 7;  // and the title: eight
-  name_value_rows(theme, "##tooltip", {lines.begin(), lines.begin() + static_cast<std::ptrdiff_t>(std::min(lines.size(), kMaxLines))});
+  name_value_rows(theme, "##tooltip",
+                  {lines.begin(), lines.begin() + static_cast<std::ptrdiff_t>(std::min(lines.size(), kMaxLines))});
   ImGui::EndTooltip();
 }
 
-bool value_slider(const Theme& theme, const char* id, SliderState& state, double min, double max, double current, double initial, const char* shown, bool logarithmic) {
+bool value_slider(const Theme& theme, const char* id, SliderState& state, double min, double max, double current,
+                  double initial, const char* shown, bool logarithmic) {
   bool chosen = false;
   ImGui::SetNextItemWidth(-FLT_MIN);
   if (state.typing) {
@@ -258,16 +280,22 @@ bool value_slider(const Theme& theme, const char* id, SliderState& state, double
   // A bar from the left up to the value reads better under text than a grab does.
   const ImVec2 at = ImGui::GetCursorScreenPos();
   const ImVec2 size{ImGui::GetContentRegionAvail().x, ImGui::GetFrameHeight()};
-  const double share = logarithmic ? std::log(state.value / min) / std::log(max / min) : (state.value - min) / (max - min);
+  const double share =
+      logarithmic ? std::log(state.value / min) / std::log(max / min) : (state.value - min) / (max - min);
   const float filled = at.x + size.x * static_cast<float>(std::clamp(share, 0.0, 1.0));
   ImDrawList& list = *ImGui::GetWindowDrawList();
   list.AddRectFilled(at, {at.x + size.x, at.y + size.y}, theme.colors().raised, ImGui::GetStyle().FrameRounding);
-  if (filled > at.x + 1) list.AddRectFilled(at, {filled, at.y + size.y}, mix(theme.colors().raised, theme.colors().accent, 0.5), ImGui::GetStyle().FrameRounding);
-  list.AddRectFilled({std::max(at.x, filled - theme.px(3)), at.y}, {std::max(at.x + theme.px(3), filled), at.y + size.y}, theme.colors().accent, theme.px(1.5));
+  if (filled > at.x + 1)
+    list.AddRectFilled(at, {filled, at.y + size.y}, mix(theme.colors().raised, theme.colors().accent, 0.5),
+                       ImGui::GetStyle().FrameRounding);
+  list.AddRectFilled({std::max(at.x, filled - theme.px(3)), at.y},
+                     {std::max(at.x + theme.px(3), filled), at.y + size.y}, theme.colors().accent, theme.px(1.5));
   const ImVec4 nothing(0, 0, 0, 0);
-  for (const ImGuiCol slot : {ImGuiCol_FrameBg, ImGuiCol_FrameBgActive, ImGuiCol_SliderGrab, ImGuiCol_SliderGrabActive}) ImGui::PushStyleColor(slot, nothing);
+  for (const ImGuiCol slot : {ImGuiCol_FrameBg, ImGuiCol_FrameBgActive, ImGuiCol_SliderGrab, ImGuiCol_SliderGrabActive})
+    ImGui::PushStyleColor(slot, nothing);
   ImGui::PushStyleColor(ImGuiCol_FrameBgHovered, with_alpha(theme.colors().accent, 0.12));
-  const ImGuiSliderFlags flags = ImGuiSliderFlags_AlwaysClamp | ImGuiSliderFlags_NoRoundToFormat | (logarithmic ? ImGuiSliderFlags_Logarithmic : 0);
+  const ImGuiSliderFlags flags = ImGuiSliderFlags_AlwaysClamp | ImGuiSliderFlags_NoRoundToFormat |
+                                 (logarithmic ? ImGuiSliderFlags_Logarithmic : 0);
   ImGui::SliderScalar(id, ImGuiDataType_Double, &state.value, &min, &max, shown, flags);
   ImGui::PopStyleColor(5);
   state.dragging = ImGui::IsItemActive();

@@ -8,12 +8,17 @@
 #include <vector>
 
 #include "imgui.h"
+
 #include "views/theme.h"
 
 namespace expertscope {
 
-inline const char* begin_of(std::string_view text) { return text.data(); }
-inline const char* end_of(std::string_view text) { return text.data() + text.size(); }
+inline const char* begin_of(std::string_view text) {
+  return text.data();
+}
+inline const char* end_of(std::string_view text) {
+  return text.data() + text.size();
+}
 
 // Text straight into a draw list, in a font of the theme; size before scaling.
 void draw_text(ImDrawList&, const Theme&, ImFont*, float size, ImVec2 at, Color, std::string_view);
@@ -24,7 +29,8 @@ std::string fitting(const Theme&, ImFont*, float size, std::string_view, float w
 // Diagonal stripes on a faint ground: exposed waits and wasted work.
 void draw_hatched(ImDrawList&, const Theme&, ImVec2 a, ImVec2 b, Color);
 // A flag on a pole at x, naming a change. Returns the flag's rectangle's right end.
-float draw_flag(ImDrawList&, const Theme&, float x, float top, float bottom, std::string_view text, float max_right, bool dashed);
+float draw_flag(ImDrawList&, const Theme&, float x, float top, float bottom, std::string_view text, float max_right,
+                bool dashed);
 
 // The colour scale of amounts, from nothing to most.
 void draw_viridis(ImDrawList&, ImVec2 a, ImVec2 b);
@@ -61,12 +67,14 @@ void name_value_rows(const Theme&, const char* id, const TooltipLines&);
 // A slider over the whole width with `shown` as its text; double-click types the value, right-click resets it.
 // True once when the user has let go of a new value.
 struct SliderState {
-  double value = 0;      // while dragging: where the mouse is
+  double value = 0;  // while dragging: where the mouse is
   bool dragging = false, typing = false;
 };
-bool value_slider(const Theme&, const char* id, SliderState&, double min, double max, double current, double initial, const char* shown, bool logarithmic = false);
+bool value_slider(const Theme&, const char* id, SliderState&, double min, double max, double current, double initial,
+                  const char* shown, bool logarithmic = false);
 
-// Centred text with an optional button under it, for a window that has nothing to show. True when the button was pressed.
+// Centred text with an optional button under it, for a window that has nothing to show. True when the button was
+// pressed.
 bool empty_state(const Theme&, std::string_view title, std::string_view what_to_do, const char* button);
 
 }  // namespace expertscope

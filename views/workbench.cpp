@@ -2,10 +2,10 @@
 
 #include <algorithm>
 
-#include <fmt/format.h>
-
 #include "imgui.h"
 #include "imgui_internal.h"
+#include <fmt/format.h>
+
 #include "profiler/health.h"
 #include "views/format.h"
 #include "views/timeline_panel.h"
@@ -15,18 +15,24 @@
 namespace expertscope {
 namespace {
 
-constexpr double kRefresh_s = 0.2;         // look.md: live values change at most five times a second
+constexpr double kRefresh_s = 0.2;  // look.md: live values change at most five times a second
 constexpr std::uint64_t kRecentTokens = 32;
 
 // What a command changes, for its marker; "" when it changes nothing that is marked.
 std::string change_text(const Command& command) {
   switch (command.kind) {
-    case CommandKind::set_policy: return "policy → " + command.text;
-    case CommandKind::set_component: return command.text;
-    case CommandKind::set_parameter: return fmt::format("{} → {}", command.text, format_significant(command.value));
-    case CommandKind::set_cache_ratio: return fmt::format("cache ratio → {}", format_ratio(command.value));
-    case CommandKind::reset_cache: return "cache emptied";
-    default: return "";
+    case CommandKind::set_policy:
+      return "policy → " + command.text;
+    case CommandKind::set_component:
+      return command.text;
+    case CommandKind::set_parameter:
+      return fmt::format("{} → {}", command.text, format_significant(command.value));
+    case CommandKind::set_cache_ratio:
+      return fmt::format("cache ratio → {}", format_ratio(command.value));
+    case CommandKind::reset_cache:
+      return "cache emptied";
+    default:
+      return "";
   }
 }
 
@@ -57,7 +63,8 @@ void Workbench::update_numbers(const Trace& trace, const LiveStatus& status, dou
   // The identities that health checks read the whole session: once every few seconds is often enough.
   if (!status.live || now_s - health_at_s_ >= 5 || trace.health.size() > health_.size()) {
     health_ = health_of(trace);
-    if (status.live && !status.ended) std::erase_if(health_, [](const HealthNote& note) { return note.code == health_code::kNotEnded; });
+    if (status.live && !status.ended)
+      std::erase_if(health_, [](const HealthNote& note) { return note.code == health_code::kNotEnded; });
     health_at_s_ = now_s;
   }
   numbers_.worst_health = Severity::info;
@@ -80,7 +87,8 @@ void Workbench::update_pending(const LiveStatus& status, const std::vector<Comma
     if (std::string text = change_text(out[i]); !text.empty()) pending_.push_back({std::move(text), commands_sent_});
   }
   const std::uint64_t applied = status.commands_applied - applied_before_;
-  std::erase_if(pending_, [&](const PendingChange& change) { return change.command <= applied || !status.error.empty(); });
+  std::erase_if(pending_,
+                [&](const PendingChange& change) { return change.command <= applied || !status.error.empty(); });
 }
 
 void Workbench::build_layout(unsigned int dockspace) {
@@ -109,7 +117,9 @@ void Workbench::build_layout(unsigned int dockspace) {
   layout_frames_ = 3;  // tabs can be brought to the front once they exist
 }
 
-void Workbench::show(const char* window) { focus_ = window; }
+void Workbench::show(const char* window) {
+  focus_ = window;
+}
 
 void Workbench::act(ViewContext& context, UiAction action) {
   switch (action) {
@@ -122,48 +132,92 @@ void Workbench::act(ViewContext& context, UiAction action) {
       if (context.status.live && context.status.paused) context.send(CommandKind::step_token);
       break;
     case UiAction::mark:
-      if (context.status.live && !context.status.ended) context.send(CommandKind::mark, fmt::format("mark {}", context.trace.marks.size() + 1));
+      if (context.status.live && !context.status.ended)
+        context.send(CommandKind::mark, fmt::format("mark {}", context.trace.marks.size() + 1));
       break;
     case UiAction::focus_prompt:
       show("Control");
       control_.focus_prompt();
       break;
-    case UiAction::zoom_in: timeline_.zoom(context, 0.8); break;
-    case UiAction::zoom_out: timeline_.zoom(context, 1.25); break;
-    case UiAction::pan_left: timeline_.pan(context, -0.1); break;
-    case UiAction::pan_right: timeline_.pan(context, 0.1); break;
-    case UiAction::fit: timeline_.fit_selection(context); break;
-    case UiAction::follow: timeline_.follow(context); break;
-    case UiAction::next_event: timeline_.step_to_neighbour(context, 1); break;
-    case UiAction::previous_event: timeline_.step_to_neighbour(context, -1); break;
+    case UiAction::zoom_in:
+      timeline_.zoom(context, 0.8);
+      break;
+    case UiAction::zoom_out:
+      timeline_.zoom(context, 1.25);
+      break;
+    case UiAction::pan_left:
+      timeline_.pan(context, -0.1);
+      break;
+    case UiAction::pan_right:
+      timeline_.pan(context, 0.1);
+      break;
+    case UiAction::fit:
+      timeline_.fit_selection(context);
+      break;
+    case UiAction::follow:
+      timeline_.follow(context);
+      break;
+    case UiAction::next_event:
+      timeline_.step_to_neighbour(context, 1);
+      break;
+    case UiAction::previous_event:
+      timeline_.step_to_neighbour(context, -1);
+      break;
     case UiAction::range_from_selection:
-      if (selection_.step && *selection_.step < context.trace.steps.size()) selection_.range = TimeRange{context.trace.steps[*selection_.step].start_ns, context.trace.steps[*selection_.step].end_ns};
+      if (selection_.step && *selection_.step < context.trace.steps.size())
+        selection_.range =
+            TimeRange{context.trace.steps[*selection_.step].start_ns, context.trace.steps[*selection_.step].end_ns};
       break;
     case UiAction::clear_selection:
-      if (help_) help_ = false;
-      else selection_.clear();
+      if (help_)
+        help_ = false;
+      else
+        selection_.clear();
       break;
-    case UiAction::show_control: show("Control"); break;
-    case UiAction::show_strips: show("Strips"); break;
-    case UiAction::show_timeline: show("Timeline"); break;
-    case UiAction::show_experts: show("Experts"); break;
-    case UiAction::show_tokens: show("Tokens"); break;
-    case UiAction::show_sessions: show("Sessions"); break;
-    case UiAction::show_health: show("Health"); break;
-    case UiAction::toggle_theme: use_dark_theme(!theme_.dark); break;
-    case UiAction::reset_layout: build_layout_ = true; break;
-    case UiAction::help: help_ = !help_; break;
+    case UiAction::show_control:
+      show("Control");
+      break;
+    case UiAction::show_strips:
+      show("Strips");
+      break;
+    case UiAction::show_timeline:
+      show("Timeline");
+      break;
+    case UiAction::show_experts:
+      show("Experts");
+      break;
+    case UiAction::show_tokens:
+      show("Tokens");
+      break;
+    case UiAction::show_sessions:
+      show("Sessions");
+      break;
+    case UiAction::show_health:
+      show("Health");
+      break;
+    case UiAction::toggle_theme:
+      use_dark_theme(!theme_.dark);
+      break;
+    case UiAction::reset_layout:
+      build_layout_ = true;
+      break;
+    case UiAction::help:
+      help_ = !help_;
+      break;
   }
 }
 
 void Workbench::handle_keys(ViewContext& context) {
   const ImGuiIO& io = ImGui::GetIO();
-  if (io.WantTextInput || ImGui::IsAnyItemActive() || ImGui::IsPopupOpen("", ImGuiPopupFlags_AnyPopupId | ImGuiPopupFlags_AnyPopupLevel)) return;
+  if (io.WantTextInput || ImGui::IsAnyItemActive() ||
+      ImGui::IsPopupOpen("", ImGuiPopupFlags_AnyPopupId | ImGuiPopupFlags_AnyPopupLevel))
+    return;
   for (const UiCommand& command : ui_commands()) {
     // Space presses the button that has the keyboard's focus, when there is one.
     if (command.key == ImGuiKey_Space && io.NavVisible) continue;
     const auto key = static_cast<ImGuiKey>(command.key & ~ImGuiMod_Mask_);
-    if (io.KeyMods == (command.key & ImGuiMod_Mask_) && ImGui::IsKeyPressed(key, command.repeats)) act(context, command.action);
+    if (io.KeyMods == (command.key & ImGuiMod_Mask_) && ImGui::IsKeyPressed(key, command.repeats))
+      act(context, command.action);
   }
 }
 
@@ -172,7 +226,9 @@ void Workbench::draw_help() {
   const ImGuiViewport& viewport = *ImGui::GetMainViewport();
   ImGui::SetNextWindowPos(viewport.GetCenter(), ImGuiCond_Appearing, {0.5f, 0.5f});
   ImGui::SetNextWindowFocus();
-  if (ImGui::Begin("Keys and gestures", &help_, ImGuiWindowFlags_AlwaysAutoResize | ImGuiWindowFlags_NoCollapse | ImGuiWindowFlags_NoDocking | ImGuiWindowFlags_NoSavedSettings)) {
+  if (ImGui::Begin("Keys and gestures", &help_,
+                   ImGuiWindowFlags_AlwaysAutoResize | ImGuiWindowFlags_NoCollapse | ImGuiWindowFlags_NoDocking |
+                       ImGuiWindowFlags_NoSavedSettings)) {
     if (ImGui::BeginTable("##help", 2, ImGuiTableFlags_SizingFixedFit)) {
       ImGui::TableSetupColumn("keys", 0, theme_.px(360));
       ImGui::TableNextColumn();
@@ -204,7 +260,8 @@ void Workbench::draw(const Trace& trace, const LiveStatus& status, double now_s,
   }
   update_numbers(trace, status, now_s);
   const std::size_t first_new = out.size();
-  ViewContext context{trace, index_, status, numbers_, hooks_, pending_, selection_, theme_, out, refresh_often_, refresh_};
+  ViewContext context{trace,      index_, status, numbers_,       hooks_,  pending_,
+                      selection_, theme_, out,    refresh_often_, refresh_};
   handle_keys(context);
 
   const TitleActions title = draw_title_bar(context);
@@ -220,7 +277,8 @@ void Workbench::draw(const Trace& trace, const LiveStatus& status, double now_s,
     build_layout(dockspace);
     build_layout_ = false;
   }
-  ImGui::DockSpaceOverViewport(dockspace, ImGui::GetMainViewport(), ImGuiDockNodeFlags_NoWindowMenuButton | ImGuiDockNodeFlags_NoCloseButton);
+  ImGui::DockSpaceOverViewport(dockspace, ImGui::GetMainViewport(),
+                               ImGuiDockNodeFlags_NoWindowMenuButton | ImGuiDockNodeFlags_NoCloseButton);
 
   const auto window = [&](const char* name, auto&& content) {
     if (focus_ == name) ImGui::SetNextWindowFocus();
@@ -242,7 +300,8 @@ void Workbench::draw(const Trace& trace, const LiveStatus& status, double now_s,
   draw_help();
 
   update_pending(status, out, first_new);
-  another_frame_ = layout_frames_ > 0 || !focus_.empty() || selection_.cursor != selection_.next_cursor || out.size() > first_new;
+  another_frame_ =
+      layout_frames_ > 0 || !focus_.empty() || selection_.cursor != selection_.next_cursor || out.size() > first_new;
   selection_.cursor = selection_.next_cursor;
   selection_.next_cursor.reset();
 }

@@ -1,10 +1,10 @@
 #include "app/commands/capture.h"
 
-#include <fmt/format.h>
-
 #include <fstream>
 #include <memory>
 #include <optional>
+
+#include <fmt/format.h>
 
 #include "app/headless_run.h"
 #include "app/options.h"
@@ -28,7 +28,8 @@ class JsonTarget {
   explicit JsonTarget(const std::optional<std::string>& target) : target_(target) {
     if (!target_ || *target_ == "-") return;
     file_.open(*target_, std::ios::binary | std::ios::trunc);
-    if (!file_) throw InputError("--json: " + *target_ + " cannot be written: " + std::generic_category().message(errno));
+    if (!file_)
+      throw InputError("--json: " + *target_ + " cannot be written: " + std::generic_category().message(errno));
   }
 
   bool to_stdout() const { return target_ == "-"; }
@@ -59,7 +60,8 @@ bool judge_all(const RunPlan& plan, const nlohmann::ordered_json& report) {
 
 int run_capture(const Options& options) {
   const RunPlan plan = make_plan(options.run);
-  if (plan.recorded && options.out.empty()) throw InputError("--out is missing: name the session file (it may be left out with --profile off)");
+  if (plan.recorded && options.out.empty())
+    throw InputError("--out is missing: name the session file (it may be left out with --profile off)");
   for (const std::string& notice : plan.notices) say(kCommand, notice);
   JsonTarget json(options.json);
   const HeadlessResult result = run_headless(plan, options.out);
@@ -73,11 +75,16 @@ int run_capture(const Options& options) {
 
 void add_capture(CLI::App& program, Action& action) {
   const auto options = std::make_shared<Options>();
-  CLI::App* command = program.add_subcommand(kCommand, "Run without a window: one session file, one report, an exit code that means something");
-  command->add_option("--out", options->out, "Session file to write; an earlier session there is replaced")->type_name("FILE");
+  CLI::App* command = program.add_subcommand(
+      kCommand, "Run without a window: one session file, one report, an exit code that means something");
+  command->add_option("--out", options->out, "Session file to write; an earlier session there is replaced")
+      ->type_name("FILE");
   command
       ->add_option_function<std::vector<std::string>>(
-          "--json", [options](const std::vector<std::string>& target) { options->json = target.empty() || target[0].empty() ? "-" : target[0]; },
+          "--json",
+          [options](const std::vector<std::string>& target) {
+            options->json = target.empty() || target[0].empty() ? "-" : target[0];
+          },
           "Write the report to PATH, or to standard output alone with - or without a value")
       ->type_name("[PATH|-]")
       ->expected(0, 1);

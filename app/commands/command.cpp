@@ -11,7 +11,9 @@ void print(const std::string& text) {
     throw RunError("standard output cannot be written");
 }
 
-void print_json(const nlohmann::ordered_json& json) { print(json.dump(2) + "\n"); }
+void print_json(const nlohmann::ordered_json& json) {
+  print(json.dump(2) + "\n");
+}
 
 void say(const std::string& command, const std::string& text) {
   std::fprintf(stderr, "expertscope: %s%s%s\n", command.c_str(), command.empty() ? "" : ": ", text.c_str());

@@ -1,10 +1,11 @@
 // What the commands share: how they are declared, and how they speak.
 #pragma once
 
-#include <CLI/CLI.hpp>
 #include <functional>
-#include <nlohmann/json.hpp>
 #include <string>
+
+#include <CLI/CLI.hpp>
+#include <nlohmann/json.hpp>
 
 namespace expertscope {
 

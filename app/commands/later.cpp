@@ -9,17 +9,23 @@ void add_later(CLI::App& program, Action& action) {
     const char *name, *help, *instead;
   };
   static constexpr Later kLater[] = {
-      {"compare", "Differences of two sessions with intervals (not in this version)", "use `expertscope report FILE --json` on each"},
-      {"export", "Session to Perfetto or CSV (not in this version)", "a session is an SQLite file: any SQLite tool reads its views"},
-      {"calibrate", "Measure this machine into a profile (not in this version)", "start from `expertscope machines rtx4090-pcie4 --json`"},
+      {"compare", "Differences of two sessions with intervals (not in this version)",
+       "use `expertscope report FILE --json` on each"},
+      {"export", "Session to Perfetto or CSV (not in this version)",
+       "a session is an SQLite file: any SQLite tool reads its views"},
+      {"calibrate", "Measure this machine into a profile (not in this version)",
+       "start from `expertscope machines rtx4090-pcie4 --json`"},
       {"learn", "Learn a prior from prompts (not in this version)", "policies start uninformed without one"},
-      {"synth", "Make a GGUF file of random weights (not in this version)", "use the demo model, or a GGUF file of your own"},
+      {"synth", "Make a GGUF file of random weights (not in this version)",
+       "use the demo model, or a GGUF file of your own"},
   };
   for (const Later& later : kLater) {
     CLI::App* command = program.add_subcommand(later.name, later.help);
     command->allow_extras();
     command->callback([&action, later] {
-      action = [later]() -> int { throw InputError(std::string("this version does not have it yet; ") + later.instead); };
+      action = [later]() -> int {
+        throw InputError(std::string("this version does not have it yet; ") + later.instead);
+      };
     });
   }
 }

@@ -1,8 +1,8 @@
 #include "app/commands/machines.h"
 
-#include <fmt/format.h>
-
 #include <memory>
+
+#include <fmt/format.h>
 
 #include "engine/machines/cuda_available.h"
 #include "engine/machines/profile.h"
@@ -10,25 +10,33 @@
 namespace expertscope {
 namespace {
 
-std::string gigabytes(double bytes) { return fmt::format("{:.3g} GB", bytes / 1e9); }
+std::string gigabytes(double bytes) {
+  return fmt::format("{:.3g} GB", bytes / 1e9);
+}
 
 std::string describe(const MachineProfile& profile) {
   std::string text = profile.name + "\n";
   for (const GpuProfile& gpu : profile.gpus)
-    text += fmt::format("  GPU      {}: {} at {}/s, {:.3g} Tflop/s, launch {:.3g} us\n", gpu.name, gigabytes(static_cast<double>(gpu.memory_bytes)),
-                        gigabytes(gpu.memory_bytes_per_s), gpu.flops_per_s / 1e12, gpu.launch_s * 1e6);
+    text += fmt::format("  GPU      {}: {} at {}/s, {:.3g} Tflop/s, launch {:.3g} us\n", gpu.name,
+                        gigabytes(static_cast<double>(gpu.memory_bytes)), gigabytes(gpu.memory_bytes_per_s),
+                        gpu.flops_per_s / 1e12, gpu.launch_s * 1e6);
   if (profile.unified_memory)
     text += "  link     none: GPU and CPU share one memory\n";
   else
-    text += fmt::format("  link     {}/s to the GPU, {}/s back, {:.3g} us a copy\n", gigabytes(profile.link.h2d_bytes_per_s),
-                        gigabytes(profile.link.d2h_bytes_per_s), profile.link.latency_s * 1e6);
-  text += fmt::format("  host     {}/s alone, {}/s shared with the link, {} threads, {:.3g} Gflop/s\n", gigabytes(profile.host.memory_bytes_per_s),
-                      gigabytes(profile.host.shared_memory_bytes_per_s), profile.host.threads, profile.host.flops_per_s / 1e9);
-  text += fmt::format("  storage  {}/s, {:.3g} us\n", gigabytes(profile.storage.read_bytes_per_s), profile.storage.latency_s * 1e6);
+    text += fmt::format("  link     {}/s to the GPU, {}/s back, {:.3g} us a copy\n",
+                        gigabytes(profile.link.h2d_bytes_per_s), gigabytes(profile.link.d2h_bytes_per_s),
+                        profile.link.latency_s * 1e6);
+  text += fmt::format("  host     {}/s alone, {}/s shared with the link, {} threads, {:.3g} Gflop/s\n",
+                      gigabytes(profile.host.memory_bytes_per_s), gigabytes(profile.host.shared_memory_bytes_per_s),
+                      profile.host.threads, profile.host.flops_per_s / 1e9);
+  text += fmt::format("  storage  {}/s, {:.3g} us\n", gigabytes(profile.storage.read_bytes_per_s),
+                      profile.storage.latency_s * 1e6);
   return text + "  source   " + profile.source + "\n";
 }
 
-nlohmann::ordered_json as_json(const MachineProfile& profile) { return nlohmann::ordered_json::parse(to_json(profile)); }
+nlohmann::ordered_json as_json(const MachineProfile& profile) {
+  return nlohmann::ordered_json::parse(to_json(profile));
+}
 
 int show_one(const std::string& name, bool json) {
   const MachineProfile profile = load_profile(name);
@@ -50,7 +58,8 @@ int show_all(bool json) {
   if (json) {
     print_json({{"cuda", cuda_build_description()}, {"cuda_devices", cuda_device_count()}, {"profiles", list}});
   } else {
-    print(text + "Use one with --machine emulated:NAME, or a file of your own with --machine emulated:PATH.\n" + "CUDA: " + cuda_build_description() + "\n");
+    print(text + "Use one with --machine emulated:NAME, or a file of your own with --machine emulated:PATH.\n" +
+          "CUDA: " + cuda_build_description() + "\n");
   }
   return kExitDone;
 }
@@ -67,7 +76,9 @@ void add_machines(CLI::App& program, Action& action) {
   command->add_option("NAME", options->name, "Name of a shipped profile, or path of a profile file");
   command->add_flag("--json", options->json, "As JSON; with NAME a valid profile file");
   command->callback([&action, options] {
-    action = [options] { return options->name.empty() ? show_all(options->json) : show_one(options->name, options->json); };
+    action = [options] {
+      return options->name.empty() ? show_all(options->json) : show_one(options->name, options->json);
+    };
   });
 }
 

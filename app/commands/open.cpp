@@ -26,10 +26,12 @@ void add_open(CLI::App& program, Action& action) {
     WindowRequest window;
   };
   const auto options = std::make_shared<Options>();
-  CLI::App* command = program.add_subcommand("open", "The workbench on a saved session, or on one that is still being written");
+  CLI::App* command =
+      program.add_subcommand("open", "The workbench on a saved session, or on one that is still being written");
   command->add_option("FILE", options->file, "Session file")->required();
   add_window_options(*command, options->window, false);
-  command->callback([&action, options] { action = [options] { return open_session(options->file, options->window); }; });
+  command->callback(
+      [&action, options] { action = [options] { return open_session(options->file, options->window); }; });
 }
 
 }  // namespace expertscope

@@ -1,10 +1,10 @@
 #include "app/commands/policies.h"
 
-#include <fmt/format.h>
-
 #include <algorithm>
 #include <memory>
 #include <vector>
+
+#include <fmt/format.h>
 
 #include "engine/error.h"
 #include "engine/policy/registry.h"
@@ -16,10 +16,14 @@ using Json = nlohmann::ordered_json;
 
 const char* type_name(ParameterType type) {
   switch (type) {
-    case ParameterType::integer: return "integer";
-    case ParameterType::real: return "real";
-    case ParameterType::boolean: return "boolean";
-    case ParameterType::choice: return "choice";
+    case ParameterType::integer:
+      return "integer";
+    case ParameterType::real:
+      return "real";
+    case ParameterType::boolean:
+      return "boolean";
+    case ParameterType::choice:
+      return "choice";
   }
   return "?";
 }
@@ -27,10 +31,14 @@ const char* type_name(ParameterType type) {
 // In JSON a whole number stays one, a truth value is true or false, a choice is its name.
 Json value_of(const ParameterDecl& parameter, double value) {
   switch (parameter.type) {
-    case ParameterType::integer: return static_cast<std::int64_t>(value);
-    case ParameterType::boolean: return value != 0;
-    case ParameterType::choice: return parameter.choices.at(static_cast<std::size_t>(value));
-    case ParameterType::real: break;
+    case ParameterType::integer:
+      return static_cast<std::int64_t>(value);
+    case ParameterType::boolean:
+      return value != 0;
+    case ParameterType::choice:
+      return parameter.choices.at(static_cast<std::size_t>(value));
+    case ParameterType::real:
+      break;
   }
   return value;
 }
@@ -54,15 +62,22 @@ Json parameter_json(const ParameterDecl& parameter) {
 Json component_json(const ComponentDecl& component) {
   Json parameters = Json::array();
   for (const ParameterDecl& parameter : component.parameters) parameters.push_back(parameter_json(parameter));
-  return {{"kind", name(component.kind)}, {"name", component.name}, {"help", component.help}, {"parameters", std::move(parameters)}};
+  return {{"kind", name(component.kind)},
+          {"name", component.name},
+          {"help", component.help},
+          {"parameters", std::move(parameters)}};
 }
 
 Json preset_json(const PresetDecl& preset) {
   Json components = Json::object();
   for (int kind = 0; kind < kComponentKinds; ++kind)
     components[std::string(name(static_cast<ComponentKind>(kind)))] = preset.components[static_cast<std::size_t>(kind)];
-  return {{"name", preset.name},   {"paper", preset.paper},           {"exact", preset.exact},
-          {"help", preset.help},   {"replay_only", preset.replay_only}, {"components", std::move(components)}};
+  return {{"name", preset.name},
+          {"paper", preset.paper},
+          {"exact", preset.exact},
+          {"help", preset.help},
+          {"replay_only", preset.replay_only},
+          {"components", std::move(components)}};
 }
 
 std::string parameter_text(const ComponentDecl& component, const ParameterDecl& parameter) {
@@ -73,9 +88,10 @@ std::string parameter_text(const ComponentDecl& component, const ParameterDecl& 
   } else {
     range = json["min"].dump() + ".." + json["max"].dump();
   }
-  const std::string fallback = json["default"].is_string() ? json["default"].get<std::string>() : json["default"].dump();
-  return fmt::format("      {}.{}  {}{}{} [{}]  {}\n", name(component.kind), parameter.name, range, parameter.unit.empty() ? "" : " ", parameter.unit,
-                     fallback, parameter.help);
+  const std::string fallback =
+      json["default"].is_string() ? json["default"].get<std::string>() : json["default"].dump();
+  return fmt::format("      {}.{}  {}{}{} [{}]  {}\n", name(component.kind), parameter.name, range,
+                     parameter.unit.empty() ? "" : " ", parameter.unit, fallback, parameter.help);
 }
 
 std::string component_text(const ComponentDecl& component) {
@@ -87,7 +103,8 @@ std::string component_text(const ComponentDecl& component) {
 std::string preset_text(const PresetDecl& preset) {
   std::string parts;
   for (int kind = 0; kind < kComponentKinds; ++kind)
-    parts += fmt::format("{}{}={}", kind == 0 ? "" : ", ", name(static_cast<ComponentKind>(kind)), preset.components[static_cast<std::size_t>(kind)]);
+    parts += fmt::format("{}{}={}", kind == 0 ? "" : ", ", name(static_cast<ComponentKind>(kind)),
+                         preset.components[static_cast<std::size_t>(kind)]);
   return fmt::format("  {} ({}, {}{})\n    {}\n    {}\n", preset.name, preset.paper, preset.exact ? "exact" : "lossy",
                      preset.replay_only ? ", replay alone" : "", preset.help, parts);
 }
@@ -107,7 +124,8 @@ Choice choose(const std::string& wanted) {
   for (const PresetDecl& preset : preset_decls())
     if (wanted.empty() || preset.name == wanted) choice.presets.push_back(&preset);
   for (const ComponentDecl& component : component_decls()) {
-    const bool used = !wanted.empty() && std::any_of(choice.presets.begin(), choice.presets.end(), [&](const auto* p) { return uses(*p, component); });
+    const bool used = !wanted.empty() && std::any_of(choice.presets.begin(), choice.presets.end(),
+                                                     [&](const auto* p) { return uses(*p, component); });
     if (wanted.empty() || used || component.name == wanted) choice.components.push_back(&component);
   }
   if (choice.presets.empty() && choice.components.empty()) {

@@ -1,12 +1,12 @@
 #include "app/commands/replay.h"
 
-#include <fmt/format.h>
-
 #include <atomic>
 #include <exception>
 #include <memory>
 #include <thread>
 #include <vector>
+
+#include <fmt/format.h>
 
 #include "app/options.h"
 #include "app/replay_list.h"
@@ -62,7 +62,8 @@ std::vector<Job> list_jobs(const Options& options, const RecordedRun& run) {
       job.from_all = policy.from_all;
       job.why_not = why_not(run, job.request);
       if (!job.why_not.empty() && !job.from_all)
-        throw InputError(fmt::format("{} at cache ratio {} cannot be replayed: {}", job.policy, job.cache_ratio, job.why_not));
+        throw InputError(
+            fmt::format("{} at cache ratio {} cannot be replayed: {}", job.policy, job.cache_ratio, job.why_not));
       jobs.push_back(std::move(job));
     }
   }
@@ -98,18 +99,24 @@ void simulate_all(const RecordedRun& run, std::vector<Job>& jobs) {
 }
 
 std::string row(const Json& result) {
-  const auto number = [](const Json& value, double scale) { return value.is_number() ? fmt::format("{:.4g}", value.get<double>() * scale) : "-"; };
-  return fmt::format("  {:<32} {:>6} {:>10} {:>10} {:>12} {:>8}\n", result["policy"].get<std::string>(), number(result["cache_ratio"], 1),
-                     number(result["decode"]["tokens_per_s"], 1), number(result["experts"]["decode"]["hit_rate"], 100),
-                     number(result["transfers"]["bytes"], 1e-9), result["transfers"]["count"].dump());
+  const auto number = [](const Json& value, double scale) {
+    return value.is_number() ? fmt::format("{:.4g}", value.get<double>() * scale) : "-";
+  };
+  return fmt::format("  {:<32} {:>6} {:>10} {:>10} {:>12} {:>8}\n", result["policy"].get<std::string>(),
+                     number(result["cache_ratio"], 1), number(result["decode"]["tokens_per_s"], 1),
+                     number(result["experts"]["decode"]["hit_rate"], 100), number(result["transfers"]["bytes"], 1e-9),
+                     result["transfers"]["count"].dump());
 }
 
 std::string table(const Json& recorded, const Json& results, const Json& skipped) {
-  std::string text = fmt::format("  {:<32} {:>6} {:>10} {:>10} {:>12} {:>8}\n", "policy", "ratio", "tok/s", "hit %", "copied GB", "copies");
-  text += row(recorded) + fmt::format("  {}\n", recorded["label"].get<std::string>() + " above: the session itself; SIMULATED below");
+  std::string text = fmt::format("  {:<32} {:>6} {:>10} {:>10} {:>12} {:>8}\n", "policy", "ratio", "tok/s", "hit %",
+                                 "copied GB", "copies");
+  text += row(recorded) +
+          fmt::format("  {}\n", recorded["label"].get<std::string>() + " above: the session itself; SIMULATED below");
   for (const Json& result : results) text += row(result);
   for (const Json& entry : skipped)
-    text += fmt::format("  {} at {}: left out, {}\n", entry["policy"].get<std::string>(), entry["cache_ratio"].dump(), entry["why"].get<std::string>());
+    text += fmt::format("  {} at {}: left out, {}\n", entry["policy"].get<std::string>(), entry["cache_ratio"].dump(),
+                        entry["why"].get<std::string>());
   return text;
 }
 
@@ -128,7 +135,8 @@ int run_replay(const Options& options) {
   if (run.steps.empty()) throw InputError(options.file + ": holds no complete step, so there is nothing to replay");
   std::vector<Job> jobs = list_jobs(options, run);
   simulate_all(run, jobs);
-  const Json recorded = blocks_of(trace, run.info.policy_spec, run.info.cache_ratio, run.info.label, replayed_part(trace, run));
+  const Json recorded =
+      blocks_of(trace, run.info.policy_spec, run.info.cache_ratio, run.info.label, replayed_part(trace, run));
   Json results = Json::array(), skipped = Json::array();
   for (Job& job : jobs) {
     if (job.why_not.empty())
@@ -147,15 +155,21 @@ int run_replay(const Options& options) {
 
 void add_replay(CLI::App& program, Action& action) {
   const auto options = std::make_shared<Options>();
-  CLI::App* command = program.add_subcommand("replay", "What a session's routing would have cost under other policies and cache sizes");
+  CLI::App* command =
+      program.add_subcommand("replay", "What a session's routing would have cost under other policies and cache sizes");
   command->add_option("FILE", options->file, "Session file")->required();
   command
       ->add_option("--policies", options->policies,
-                   "Comma-separated presets; key=value items belong to the preset before them; recorded: the session's own; all: every preset and belady")
+                   "Comma-separated presets; key=value items belong to the preset before them; recorded: the session's "
+                   "own; all: every preset and belady")
       ->type_name("LIST")
       ->required();
-  command->add_option("--cache-ratios", options->cache_ratios, "Comma-separated, each 0 to 1, or recorded: the session's own [recorded]")->type_name("LIST");
-  command->add_option("--prior", options->prior, "What a policy knows before it starts, a JSON file [none]")->type_name("FILE");
+  command
+      ->add_option("--cache-ratios", options->cache_ratios,
+                   "Comma-separated, each 0 to 1, or recorded: the session's own [recorded]")
+      ->type_name("LIST");
+  command->add_option("--prior", options->prior, "What a policy knows before it starts, a JSON file [none]")
+      ->type_name("FILE");
   command->add_flag("--json", options->json, "As JSON");
   command->callback([&action, options] { action = [options] { return run_replay(*options); }; });
 }

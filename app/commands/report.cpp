@@ -29,7 +29,8 @@ void add_report(CLI::App& program, Action& action) {
     bool json = false;
   };
   const auto options = std::make_shared<Options>();
-  CLI::App* command = program.add_subcommand("report", "Headline numbers of a session, also of one that is still being written");
+  CLI::App* command =
+      program.add_subcommand("report", "Headline numbers of a session, also of one that is still being written");
   command->add_option("FILE", options->file, "Session file")->required();
   command->add_flag("--json", options->json, "The same JSON as capture's");
   command->callback([&action, options] { action = [options] { return show_report(options->file, options->json); }; });

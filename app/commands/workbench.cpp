@@ -1,5 +1,6 @@
 #include "app/commands/workbench.h"
 
+#include <algorithm>
 #include <filesystem>
 #include <memory>
 #include <system_error>
@@ -28,13 +29,18 @@ bool names_a_workload(const RunRequest& run) {
   return run.prompt || !run.prompt_ids.empty() || !run.ids_file.empty() || !run.prompts.empty() || !run.text.empty();
 }
 
-std::vector<PromptItem> demo_prompts(const Model& model) {
+// The demo's prompts, beginning with the one after the prompt that the run starts with.
+std::vector<PromptItem> endless_prompts(const RunPlan& plan) {
   std::vector<PromptItem> prompts = load_prompts(demo_prompts_path());
-  for (PromptItem& prompt : prompts) fill_ids(prompt, model);
+  for (PromptItem& prompt : prompts) fill_ids(prompt, *plan.model);
+  const auto first = std::ranges::find(prompts, plan.prompts.front().text, &PromptItem::text);
+  if (first != prompts.end()) std::ranges::rotate(prompts, first + 1);
   return prompts;
 }
 
-std::string session_stem(const RunPlan& plan) { return plan.demo_model ? "demo" : plan.model->path().stem().string(); }
+std::string session_stem(const RunPlan& plan) {
+  return plan.demo_model ? "demo" : plan.model->path().stem().string();
+}
 
 // What an expectation says about a live run is judged when its window is closed.
 bool judge_all(const std::vector<Expectation>& expectations, const Trace& trace) {
@@ -64,7 +70,8 @@ std::unique_ptr<EngineThread> start_engine(RunPlan plan, const LiveOptions& live
 int run_workbench(const Options& options) {
   check_window_request(options.window);
   RunPlan plan = make_plan(options.run);
-  if (!plan.recorded) throw InputError("--profile off: the workbench shows what is recorded; use `expertscope capture --profile off`");
+  if (!plan.recorded)
+    throw InputError("--profile off: the workbench shows what is recorded; use `expertscope capture --profile off`");
   for (const std::string& notice : plan.notices) say("", notice);
   const std::vector<Expectation> expectations = plan.expectations;
   const int tokens = plan.tokens;
@@ -73,7 +80,7 @@ int run_workbench(const Options& options) {
   const std::string folder = sessions_folder();
   live.session_path = new_session_path(folder, session_stem(plan));
   live.hold_at_token = options.window.at_token;
-  if (!names_a_workload(options.run)) live.endless = demo_prompts(*plan.model);
+  if (!names_a_workload(options.run)) live.endless = endless_prompts(plan);
   WorkbenchSession session(start_engine(std::move(plan), live), folder);
   run_window(options.window, *window, session, tokens);
   session.pump();

@@ -4,7 +4,8 @@
 asm(".section .rodata\n"
     ".balign 16\n"
     "expertscope_sans_font_begin:\n"
-    ".incbin \"" ES_SANS_FONT "\"\n"
+    ".incbin \"" ES_SANS_FONT
+    "\"\n"
     "expertscope_sans_font_end:\n"
     ".previous\n");
 extern "C" const unsigned char expertscope_sans_font_begin[], expertscope_sans_font_end[];
@@ -14,7 +15,8 @@ extern "C" const unsigned char expertscope_sans_font_begin[], expertscope_sans_f
 asm(".section .rodata\n"
     ".balign 16\n"
     "expertscope_strong_font_begin:\n"
-    ".incbin \"" ES_STRONG_FONT "\"\n"
+    ".incbin \"" ES_STRONG_FONT
+    "\"\n"
     "expertscope_strong_font_end:\n"
     ".previous\n");
 extern "C" const unsigned char expertscope_strong_font_begin[], expertscope_strong_font_end[];
@@ -24,7 +26,8 @@ extern "C" const unsigned char expertscope_strong_font_begin[], expertscope_stro
 asm(".section .rodata\n"
     ".balign 16\n"
     "expertscope_mono_font_begin:\n"
-    ".incbin \"" ES_MONO_FONT "\"\n"
+    ".incbin \"" ES_MONO_FONT
+    "\"\n"
     "expertscope_mono_font_end:\n"
     ".previous\n");
 extern "C" const unsigned char expertscope_mono_font_begin[], expertscope_mono_font_end[];

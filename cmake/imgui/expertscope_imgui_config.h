@@ -10,12 +10,12 @@
 #include <cstdio>
 #include <cstdlib>
 // Misuse of ImGui ends the tests in every build type.
-#define IM_ASSERT(condition)                                                                         \
-  do {                                                                                               \
-    if (!(condition)) {                                                                              \
-      std::fprintf(stderr, "%s:%d: ImGui assertion failed: %s\n", __FILE__, __LINE__, #condition);   \
-      std::abort();                                                                                  \
-    }                                                                                                \
+#define IM_ASSERT(condition)                                                                       \
+  do {                                                                                             \
+    if (!(condition)) {                                                                            \
+      std::fprintf(stderr, "%s:%d: ImGui assertion failed: %s\n", __FILE__, __LINE__, #condition); \
+      std::abort();                                                                                \
+    }                                                                                              \
   } while (false)
 #define IMGUI_ENABLE_TEST_ENGINE
 #define IMGUI_TEST_ENGINE_ENABLE_COROUTINE_STDTHREAD_IMPL 1

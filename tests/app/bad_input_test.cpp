@@ -1,9 +1,10 @@
-// Whatever is wrong with what the user gives: one clear message on standard error, nothing on standard output, exit code 2.
-#include <sqlite3.h>
-#include <unistd.h>
-
+// Whatever is wrong with what the user gives: one clear message on standard error, nothing on standard output, exit
+// code 2.
 #include <cstring>
 #include <fstream>
+
+#include <sqlite3.h>
+#include <unistd.h>
 
 #include "tests/app/program.h"
 
@@ -43,7 +44,8 @@ TEST_F(BadInput, CommandsAndOptionsThatDoNotExist) {
 }
 
 TEST_F(BadInput, NamesOfLaterCommandsSaySo) {
-  for (const char* later : {"compare", "export", "calibrate", "learn", "synth"}) expect_refused({later, "a", "--b", "c"}, "does not have it yet");
+  for (const char* later : {"compare", "export", "calibrate", "learn", "synth"})
+    expect_refused({later, "a", "--b", "c"}, "does not have it yet");
 }
 
 TEST_F(BadInput, OptionsOutOfTheirRange) {
@@ -90,13 +92,16 @@ TEST_F(BadInput, MachinesThatAreNotThere) {
   expect_refused(capture_with({"--machine", "emulated:"}), "--machine");
   expect_refused(capture_with({"--machine", "emulated:nonesuch"}), "rtx4090-pcie4");
   expect_refused(capture_with({"--machine", "emulated:" + path("none.json")}), "none.json");
-  expect_refused(capture_with({"--machine", "emulated:" + write("m.json", "{\"name\": \"x\", \"nonesuch\": 1}")}), "m.json");
+  expect_refused(capture_with({"--machine", "emulated:" + write("m.json", "{\"name\": \"x\", \"nonesuch\": 1}")}),
+                 "m.json");
   expect_refused(capture_with({"--cost-shape", "nonesuch"}), "mixtral-8x7b-q4");
   expect_refused({"machines", "nonesuch"}, "nonesuch");
 }
 
 TEST_F(BadInput, AModelThatDoesNotFitItsMachine) {
-  expect_refused(capture_with({"--cost-shape", "mixtral-8x7b-bf16", "--cache-ratio", "1", "--machine", "emulated:rtx3060-pcie4"}), "are needed");
+  expect_refused(
+      capture_with({"--cost-shape", "mixtral-8x7b-bf16", "--cache-ratio", "1", "--machine", "emulated:rtx3060-pcie4"}),
+      "are needed");
   EXPECT_FALSE(std::filesystem::exists(path("run.expertscope")));
 }
 
@@ -106,21 +111,27 @@ TEST_F(BadInput, ModelFilesThatAreNone) {
   expect_refused(capture_with({"--model", write("text.gguf", "hello")}), "text.gguf");
   expect_refused(capture_with({"--model", write("empty.gguf", "")}), "empty.gguf");
   expect_refused(capture_with({"--model", model_with("magic.gguf", 0, "GGUX")}), "magic.gguf");
-  expect_refused(capture_with({"--model", model_with("version.gguf", 4, std::string("\x09\0\0\0", 4))}), "version.gguf");
+  expect_refused(capture_with({"--model", model_with("version.gguf", 4, std::string("\x09\0\0\0", 4))}),
+                 "version.gguf");
 }
 
 TEST_F(BadInput, TruncatedModelFiles) {
   const std::string model = read_text(asset("model/tidepool-42m-moe-q8_0.gguf"));
-  for (const std::size_t length : {std::size_t{3}, std::size_t{20}, std::size_t{1000}, std::size_t{200'000}, model.size() / 2, model.size() - 1})
+  for (const std::size_t length :
+       {std::size_t{3}, std::size_t{20}, std::size_t{1000}, std::size_t{200'000}, model.size() / 2, model.size() - 1})
     expect_refused(capture_with({"--model", write("cut.gguf", model.substr(0, length))}), "cut.gguf");
 }
 
 TEST_F(BadInput, ModelFilesWithSenselessKeys) {
   const std::string zero("\0\0\0\0", 4);
-  expect_refused(capture_with({"--model", model_with_value("experts.gguf", "llama.expert_count", zero)}), "experts.gguf");
-  expect_refused(capture_with({"--model", model_with_value("top_k.gguf", "llama.expert_used_count", zero)}), "top_k.gguf");
-  expect_refused(capture_with({"--model", model_with_value("layers.gguf", "llama.block_count", "\xff\xff\xff\x7f")}), "layers.gguf");
-  expect_refused(capture_with({"--model", model_with_value("width.gguf", "llama.embedding_length", zero)}), "width.gguf");
+  expect_refused(capture_with({"--model", model_with_value("experts.gguf", "llama.expert_count", zero)}),
+                 "experts.gguf");
+  expect_refused(capture_with({"--model", model_with_value("top_k.gguf", "llama.expert_used_count", zero)}),
+                 "top_k.gguf");
+  expect_refused(capture_with({"--model", model_with_value("layers.gguf", "llama.block_count", "\xff\xff\xff\x7f")}),
+                 "layers.gguf");
+  expect_refused(capture_with({"--model", model_with_value("width.gguf", "llama.embedding_length", zero)}),
+                 "width.gguf");
 }
 
 TEST_F(BadInput, FlippedBitsInTheHeaderNeverCrash) {
@@ -130,7 +141,8 @@ TEST_F(BadInput, FlippedBitsInTheHeaderNeverCrash) {
     std::string flipped = model;
     flipped[bit / 8] = static_cast<char>(flipped[bit / 8] ^ (1 << (bit % 8)));
     const Outcome outcome = run_program({"info", write("flipped.gguf", flipped)});
-    EXPECT_TRUE(outcome.exit_code == 0 || outcome.exit_code == 2) << "bit " << bit << ": " << outcome.exit_code << " " << outcome.err;
+    EXPECT_TRUE(outcome.exit_code == 0 || outcome.exit_code == 2)
+        << "bit " << bit << ": " << outcome.exit_code << " " << outcome.err;
   }
 }
 

@@ -1,10 +1,11 @@
-// What `capture` promises: a session, a report, an exit code that means something, and the same again for the same command.
+// What `capture` promises: a session, a report, an exit code that means something, and the same again for the same
+// command.
+#include <chrono>
+#include <thread>
+
 #include <gmock/gmock.h>
 #include <signal.h>
 #include <sys/wait.h>
-
-#include <chrono>
-#include <thread>
 
 #include "tests/app/program.h"
 
@@ -25,7 +26,8 @@ TEST_F(Capture, WithJsonDashLeavesStandardOutputToTheReport) {
 }
 
 TEST_F(Capture, WritesTheReportToAFile) {
-  const Outcome outcome = run_program({"capture", "--tokens", "8", "--out", path("a.expertscope"), "--json", path("report.json")});
+  const Outcome outcome =
+      run_program({"capture", "--tokens", "8", "--out", path("a.expertscope"), "--json", path("report.json")});
   EXPECT_EQ(outcome.exit_code, 0) << outcome.err;
   EXPECT_THAT(outcome.out, HasSubstr("tok/s"));
   EXPECT_EQ(Json::parse(read_text(path("report.json")))["output"]["token_ids"].size(), 8u);
@@ -40,29 +42,93 @@ TEST_F(Capture, ReportOfTheFileIsTheReportOfTheRun) {
 
 TEST_F(Capture, HasTheKeysThatScriptsRelyOn) {
   const Json report = capture("a.expertscope", {});
-  for (const char* pointer :
-       {"/schema_version", "/model/name", "/model/arch", "/model/file_sha256", "/machine/kind", "/machine/profile", "/machine/cost_shape", "/machine/label",
-        "/policy/preset", "/policy/spec", "/policy/components/evictor", "/cache/ratio", "/cache/bytes", "/cache/slots", "/memory/gpu_peak_bytes",
-        "/memory/experts_bytes", "/memory/dense_bytes", "/memory/kv_bytes", "/memory/staging_bytes", "/memory/profiler_bytes", "/memory/host_bytes",
-        "/prefill/tokens", "/prefill/seconds", "/prefill/tokens_per_s", "/prefill/first_token_s", "/decode/tokens", "/decode/seconds",
-        "/decode/tokens_per_s", "/decode/token_seconds/p50", "/decode/token_seconds/p90", "/decode/token_seconds/p99", "/decode/label",
-        "/experts/prefill/picks", "/experts/decode/demands", "/experts/decode/hits", "/experts/decode/late", "/experts/decode/misses",
-        "/experts/decode/hit_rate", "/experts/decode/gpu", "/experts/decode/fetched", "/experts/decode/streamed", "/experts/decode/cpu",
-        "/experts/decode/cpu_early", "/experts/decode/skipped", "/experts/decode/substituted", "/experts/decode/low_precision", "/transfers/count",
-        "/transfers/bytes", "/transfers/demand_bytes", "/transfers/prefetch_bytes", "/transfers/promotion_bytes", "/transfers/placement_bytes",
-        "/transfers/wasted_prefetch_bytes", "/transfers/other_h2d_bytes", "/transfers/d2h_bytes", "/transfers/seconds", "/overlap/gpu_busy_share",
-        "/overlap/copy_hidden_share", "/overlap/cpu_hidden_share", "/attribution_seconds_per_token/gpu_compute",
-        "/attribution_seconds_per_token/cpu_experts", "/attribution_seconds_per_token/demand_wait", "/attribution_seconds_per_token/prefetch_wait",
-        "/attribution_seconds_per_token/routing_sync", "/attribution_seconds_per_token/policy", "/attribution_seconds_per_token/sampling",
-        "/attribution_seconds_per_token/profiler", "/attribution_seconds_per_token/remainder", "/quality/perplexity", "/quality/kl_mean",
-        "/quality/top1_agreement", "/quality/inexact_tokens", "/output/prompts/0/workload", "/output/prompts/0/text", "/output/prompts/0/token_ids",
-        "/output/text", "/output/token_ids", "/epochs/0", "/health", "/wall"}) {
+  for (const char* pointer : {"/schema_version",
+                              "/model/name",
+                              "/model/arch",
+                              "/model/file_sha256",
+                              "/machine/kind",
+                              "/machine/profile",
+                              "/machine/cost_shape",
+                              "/machine/label",
+                              "/policy/preset",
+                              "/policy/spec",
+                              "/policy/components/evictor",
+                              "/cache/ratio",
+                              "/cache/bytes",
+                              "/cache/slots",
+                              "/memory/gpu_peak_bytes",
+                              "/memory/experts_bytes",
+                              "/memory/dense_bytes",
+                              "/memory/kv_bytes",
+                              "/memory/staging_bytes",
+                              "/memory/profiler_bytes",
+                              "/memory/host_bytes",
+                              "/prefill/tokens",
+                              "/prefill/seconds",
+                              "/prefill/tokens_per_s",
+                              "/prefill/first_token_s",
+                              "/decode/tokens",
+                              "/decode/seconds",
+                              "/decode/tokens_per_s",
+                              "/decode/token_seconds/p50",
+                              "/decode/token_seconds/p90",
+                              "/decode/token_seconds/p99",
+                              "/decode/label",
+                              "/experts/prefill/picks",
+                              "/experts/decode/demands",
+                              "/experts/decode/hits",
+                              "/experts/decode/late",
+                              "/experts/decode/misses",
+                              "/experts/decode/hit_rate",
+                              "/experts/decode/gpu",
+                              "/experts/decode/fetched",
+                              "/experts/decode/streamed",
+                              "/experts/decode/cpu",
+                              "/experts/decode/cpu_early",
+                              "/experts/decode/skipped",
+                              "/experts/decode/substituted",
+                              "/experts/decode/low_precision",
+                              "/transfers/count",
+                              "/transfers/bytes",
+                              "/transfers/demand_bytes",
+                              "/transfers/prefetch_bytes",
+                              "/transfers/promotion_bytes",
+                              "/transfers/placement_bytes",
+                              "/transfers/wasted_prefetch_bytes",
+                              "/transfers/other_h2d_bytes",
+                              "/transfers/d2h_bytes",
+                              "/transfers/seconds",
+                              "/overlap/gpu_busy_share",
+                              "/overlap/copy_hidden_share",
+                              "/overlap/cpu_hidden_share",
+                              "/attribution_seconds_per_token/gpu_compute",
+                              "/attribution_seconds_per_token/cpu_experts",
+                              "/attribution_seconds_per_token/demand_wait",
+                              "/attribution_seconds_per_token/prefetch_wait",
+                              "/attribution_seconds_per_token/routing_sync",
+                              "/attribution_seconds_per_token/policy",
+                              "/attribution_seconds_per_token/sampling",
+                              "/attribution_seconds_per_token/profiler",
+                              "/attribution_seconds_per_token/remainder",
+                              "/quality/perplexity",
+                              "/quality/kl_mean",
+                              "/quality/top1_agreement",
+                              "/quality/inexact_tokens",
+                              "/output/prompts/0/workload",
+                              "/output/prompts/0/text",
+                              "/output/prompts/0/token_ids",
+                              "/output/text",
+                              "/output/token_ids",
+                              "/epochs/0",
+                              "/health",
+                              "/wall"}) {
     EXPECT_TRUE(report.contains(Json::json_pointer(pointer))) << pointer;
   }
 }
 
 TEST_F(Capture, GeneratesExactlyTheTokensThatWereAskedFor) {
-  const std::string prompts = write("prompts.json", R"json({"tale": ["Once upon a time", "The king"], "c": ["int main(void)"]})json");
+  const std::string prompts =
+      write("prompts.json", R"json({"tale": ["Once upon a time", "The king"], "c": ["int main(void)"]})json");
   const Json report = capture("a.expertscope", {"--prompts", prompts, "--tokens", "5"});
   ASSERT_EQ(report["output"]["prompts"].size(), 3u);
   for (const Json& prompt : report["output"]["prompts"]) EXPECT_EQ(prompt["token_ids"].size(), 5u);
@@ -80,7 +146,8 @@ TEST_F(Capture, IdsAreForwardedWithoutATokenOfOurOwn) {
 }
 
 TEST_F(Capture, SameCommandGivesTheSameSessionForEveryNumberOfThreads) {
-  const Arguments common = {"--tokens", "24", "--policy", "lookahead", "--cache-ratio", "0.25", "--temperature", "0.8", "--seed", "7"};
+  const Arguments common = {"--tokens",      "24",  "--policy", "lookahead", "--cache-ratio", "0.25",
+                            "--temperature", "0.8", "--seed",   "7"};
   const auto with_threads = [&](const char* threads) {
     Arguments arguments = common;
     arguments.insert(arguments.end(), {"--threads", threads});
@@ -113,7 +180,8 @@ TEST_F(Capture, TheSeedDecidesTheDraw) {
 }
 
 TEST_F(Capture, ScriptChangesBecomeEpochsAndLeaveTheTextAsItIs) {
-  const std::string script = write("script.json", R"([{"at_token": 6, "policy": "lookahead"}, {"at_token": 12, "set": {"evictor": "lfu"}},
+  const std::string script =
+      write("script.json", R"([{"at_token": 6, "policy": "lookahead"}, {"at_token": 12, "set": {"evictor": "lfu"}},
                                                       {"at_token": 18, "cache_ratio": 0.5}])");
   const Json changed = capture("a.expertscope", {"--tokens", "24", "--script", script});
   const Json plain = capture("b.expertscope", {"--tokens", "24"});
@@ -133,7 +201,8 @@ TEST_F(Capture, ScriptChangesBecomeEpochsAndLeaveTheTextAsItIs) {
 }
 
 TEST_F(Capture, AScriptThatComesTooLateIsCountedInHealth) {
-  const Json report = capture("a.expertscope", {"--tokens", "4", "--script", write("s.json", R"([{"at_token": 400, "policy": "lfu"}])")});
+  const Json report = capture(
+      "a.expertscope", {"--tokens", "4", "--script", write("s.json", R"([{"at_token": 400, "policy": "lfu"}])")});
   EXPECT_EQ(report["health"]["script.not_reached"]["count"], 1);
   EXPECT_EQ(report["epochs"].size(), 1u);
 }
@@ -180,12 +249,16 @@ TEST_F(Capture, WithoutARecorderItNeedsNoFileAndClaimsNoNumbers) {
 TEST_F(Capture, CostShapeDefaultsByModel) {
   EXPECT_EQ(capture("a.expertscope", {"--tokens", "2"})["machine"]["cost_shape"], "mixtral-8x7b-q4");
   std::filesystem::copy_file(asset("model/tidepool-42m-moe-q8_0.gguf"), path("copy.gguf"));
-  EXPECT_EQ(capture("b.expertscope", {"--tokens", "2", "--model", path("copy.gguf")})["machine"]["cost_shape"], "mixtral-8x7b-q4") << "known by its content";
+  EXPECT_EQ(capture("b.expertscope", {"--tokens", "2", "--model", path("copy.gguf")})["machine"]["cost_shape"],
+            "mixtral-8x7b-q4")
+      << "known by its content";
   EXPECT_EQ(capture("c.expertscope", {"--tokens", "2", "--cost-shape", "own"})["machine"]["cost_shape"], "own");
 }
 
 TEST_F(Capture, AnInterruptedRunIsClosedInOrder) {
-  const pid_t child = start_program({"capture", "--tokens", "100000", "--out", path("a.expertscope"), "--json", path("report.json")}, path("out"), path("err"));
+  const pid_t child =
+      start_program({"capture", "--tokens", "100000", "--out", path("a.expertscope"), "--json", path("report.json")},
+                    path("out"), path("err"));
   const auto decoded = [&] {
     const Json so_far = Json::parse(run_program({"report", path("a.expertscope"), "--json"}).out, nullptr, false);
     return so_far.is_object() ? so_far["decode"]["tokens"].get<int>() : 0;

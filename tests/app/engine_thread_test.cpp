@@ -1,13 +1,13 @@
 #include "app/engine_thread.h"
 
-#include <gmock/gmock.h>
-#include <gtest/gtest.h>
-#include <unistd.h>
-
 #include <chrono>
 #include <filesystem>
 #include <functional>
 #include <thread>
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+#include <unistd.h>
 
 #include "app/demo_model.h"
 #include "engine/error.h"
@@ -21,7 +21,8 @@ using namespace std::chrono_literals;
 using Clock = Pacer::Clock;
 using ::testing::HasSubstr;
 
-// --- Pacer --------------------------------------------------------------------------------------------------------------
+// --- Pacer
+// --------------------------------------------------------------------------------------------------------------
 
 constexpr TimeNs kMs = 1'000'000;
 
@@ -58,12 +59,15 @@ TEST(Pacer, DoesNotRunAfterLostTime) {
   EXPECT_EQ(pacer.due(100 * kMs, late), late + 50ms) << "paced from where it was late, not from the beginning";
 }
 
-// --- EngineThread ---------------------------------------------------------------------------------------------------------
+// --- EngineThread
+// ---------------------------------------------------------------------------------------------------------
 
 class LiveEngine : public ::testing::Test {
  protected:
   // One file a process: the tests of this fixture may run beside each other.
-  LiveEngine() : path_((std::filesystem::path(::testing::TempDir()) / ("live-test-" + std::to_string(getpid()) + ".expertscope")).string()) {
+  LiveEngine()
+      : path_((std::filesystem::path(::testing::TempDir()) / ("live-test-" + std::to_string(getpid()) + ".expertscope"))
+                  .string()) {
     std::filesystem::remove(path_);
   }
   ~LiveEngine() override {

@@ -1,11 +1,10 @@
 #include "app/file_follower.h"
 
-#include <gtest/gtest.h>
-
-#include <sys/wait.h>
-
 #include <chrono>
 #include <thread>
+
+#include <gtest/gtest.h>
+#include <sys/wait.h>
 
 #include "tests/app/program.h"
 
@@ -38,7 +37,8 @@ TEST_F(FollowedFile, ASavedSessionIsThereAsAWhole) {
 TEST_F(FollowedFile, ASessionThatIsBeingWrittenGrows) {
   const std::string session = path("a.expertscope");
   const pid_t child = start_program({"capture", "--tokens", "400", "--out", session}, path("out"), path("err"));
-  while (!std::filesystem::exists(session) || run_program({"report", session}).exit_code != 0) std::this_thread::sleep_for(20ms);
+  while (!std::filesystem::exists(session) || run_program({"report", session}).exit_code != 0)
+    std::this_thread::sleep_for(20ms);
   FileFollower follower(session);
   const auto trace = trace_of(follower);
   const std::size_t at_first = trace->steps.size();

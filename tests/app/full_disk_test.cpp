@@ -17,7 +17,8 @@ void limit_files_to(rlim_t bytes) {
 class FullDisk : public ProgramTest {};
 
 TEST_F(FullDisk, EndsTheRunWithAMessageAndLeavesTheCommittedPartReadable) {
-  const Outcome outcome = run_program({"capture", "--tokens", "20000", "--out", path("a.expertscope")}, [] { limit_files_to(3 << 20); });
+  const Outcome outcome =
+      run_program({"capture", "--tokens", "20000", "--out", path("a.expertscope")}, [] { limit_files_to(3 << 20); });
   EXPECT_EQ(outcome.exit_code, 1) << outcome.err;
   EXPECT_EQ(outcome.out, "");
   EXPECT_TRUE(outcome.err.starts_with("expertscope: capture: ")) << outcome.err;
@@ -33,7 +34,8 @@ TEST_F(FullDisk, EndsTheRunWithAMessageAndLeavesTheCommittedPartReadable) {
 }
 
 TEST_F(FullDisk, OfTheReportIsAFailureToo) {
-  const Outcome outcome = run_program({"capture", "--tokens", "4", "--profile", "off", "--json", path("report.json")}, [] { limit_files_to(1000); });
+  const Outcome outcome = run_program({"capture", "--tokens", "4", "--profile", "off", "--json", path("report.json")},
+                                      [] { limit_files_to(1000); });
   EXPECT_EQ(outcome.exit_code, 1) << outcome.err;
   EXPECT_THAT(outcome.err, ::testing::HasSubstr("report.json"));
 }

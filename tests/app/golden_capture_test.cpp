@@ -1,5 +1,5 @@
-// The demo model through the whole program: whatever the policy and the cache, the eight golden prompts give the reference's
-// tokens, logits, experts and continuations.
+// The demo model through the whole program: whatever the policy and the cache, the eight golden prompts give the
+// reference's tokens, logits, experts and continuations.
 #include <algorithm>
 #include <cmath>
 #include <iostream>
@@ -43,7 +43,9 @@ class GoldenCapture : public ProgramTest, public ::testing::WithParamInterface<C
   std::string prompts_path_;
 };
 
-std::vector<std::int32_t> ids_of(const Json& list) { return list.get<std::vector<std::int32_t>>(); }
+std::vector<std::int32_t> ids_of(const Json& list) {
+  return list.get<std::vector<std::int32_t>>();
+}
 
 // The 16 best may swap places where two logits lie closer together than the tolerance; each is compared by its id.
 void expect_logits(const Json& got, const Json& expected) {
@@ -54,7 +56,8 @@ void expect_logits(const Json& got, const Json& expected) {
     const double wanted = entry[1].get<double>();
     const auto found = by_id.find(entry[0].get<int>());
     if (found == by_id.end()) {
-      EXPECT_NEAR(wanted, worst, kLogitTolerance) << "token " << entry[0] << " is missing and was no near-tie for the last place";
+      EXPECT_NEAR(wanted, worst, kLogitTolerance)
+          << "token " << entry[0] << " is missing and was no near-tie for the last place";
       std::cout << "[ near-tie ] token " << entry[0] << " is beyond the best 16\n";
       continue;
     }
@@ -64,8 +67,9 @@ void expect_logits(const Json& got, const Json& expected) {
 
 TEST_P(GoldenCapture, GivesTheTokensLogitsAndExpertsOfTheReference) {
   const auto [preset, ratio] = GetParam();
-  const auto report = capture("run.expertscope", {"--prompts", prompts_path_, "--tokens", std::to_string(kGreedyTokens), "--policy", preset, "--cache-ratio",
-                                                   ratio, "--record-logits", std::to_string(kLogits)});
+  const auto report =
+      capture("run.expertscope", {"--prompts", prompts_path_, "--tokens", std::to_string(kGreedyTokens), "--policy",
+                                  preset, "--cache-ratio", ratio, "--record-logits", std::to_string(kLogits)});
   ASSERT_EQ(report["output"]["prompts"].size(), golden_.size());
   SessionReader reader(path("run.expertscope"));
   const RecordedRun run = reader.read_recorded_run();
@@ -105,11 +109,13 @@ TEST_P(GoldenCapture, GivesTheTokensLogitsAndExpertsOfTheReference) {
   EXPECT_LT(report["attribution_seconds_per_token"]["remainder"].get<double>(), 0.01 * total);
 }
 
-INSTANTIATE_TEST_SUITE_P(EveryPresetAndRatio, GoldenCapture, ::testing::ValuesIn(combinations()), [](const auto& parameter) {
-  std::string name = parameter.param.preset + "_at_" + parameter.param.cache_ratio;
-  std::replace_if(name.begin(), name.end(), [](char c) { return c == '-' || c == '.'; }, '_');
-  return name;
-});
+INSTANTIATE_TEST_SUITE_P(EveryPresetAndRatio, GoldenCapture, ::testing::ValuesIn(combinations()),
+                         [](const auto& parameter) {
+                           std::string name = parameter.param.preset + "_at_" + parameter.param.cache_ratio;
+                           std::replace_if(
+                               name.begin(), name.end(), [](char c) { return c == '-' || c == '.'; }, '_');
+                           return name;
+                         });
 
 }  // namespace
 }  // namespace expertscope::testing

@@ -1,10 +1,10 @@
 #include "app/inputs.h"
 
-#include <gmock/gmock.h>
-#include <gtest/gtest.h>
-
 #include <filesystem>
 #include <fstream>
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
 
 #include "engine/error.h"
 
@@ -30,7 +30,8 @@ void expect_refused(const std::string& text, const std::string& mention, const s
 
 class TextFile {
  public:
-  TextFile(const std::string& name, const std::string& content) : path_(std::filesystem::path(::testing::TempDir()) / name) {
+  TextFile(const std::string& name, const std::string& content)
+      : path_(std::filesystem::path(::testing::TempDir()) / name) {
     std::ofstream(path_, std::ios::binary) << content;
   }
   ~TextFile() { std::filesystem::remove(path_); }
@@ -57,10 +58,14 @@ TEST(Script, NamesChangesOfPolicyRatioAndParameter) {
 TEST(Script, GivesTheValueOfAParameter) {
   const PolicySpec lookahead = parse_policy_spec("lookahead");
   for (const ComponentDecl& component : component_decls()) {
-    if (lookahead.components[static_cast<std::size_t>(component.kind)] != component.name || component.parameters.empty()) continue;
+    if (lookahead.components[static_cast<std::size_t>(component.kind)] != component.name ||
+        component.parameters.empty())
+      continue;
     const ParameterDecl& parameter = component.parameters.front();
     const std::string key = std::string(name(component.kind)) + "." + std::string(parameter.name);
-    const auto changes = script(R"([{"at_token": 1, "set": {")" + key + "\": " + std::to_string(static_cast<int>(parameter.max)) + "}}]", "lookahead");
+    const auto changes =
+        script(R"([{"at_token": 1, "set": {")" + key + "\": " + std::to_string(static_cast<int>(parameter.max)) + "}}]",
+               "lookahead");
     ASSERT_EQ(changes.size(), 1u);
     EXPECT_EQ(changes[0].command.kind, CommandKind::set_parameter);
     EXPECT_EQ(changes[0].command.text, key);
@@ -74,7 +79,8 @@ TEST(Script, MakesRoomBeforeThePolicyThatNeedsItAndGivesItBackAfter) {
   const auto up = script(R"([{"at_token": 3, "policy": "resident", "cache_ratio": 1}])");
   ASSERT_EQ(up.size(), 2u);
   EXPECT_EQ(up[0].command.kind, CommandKind::set_cache_ratio);
-  const auto down = script(R"([{"at_token": 3, "policy": "resident", "cache_ratio": 1}, {"at_token": 4, "policy": "lfu", "cache_ratio": 0.1}])");
+  const auto down = script(
+      R"([{"at_token": 3, "policy": "resident", "cache_ratio": 1}, {"at_token": 4, "policy": "lfu", "cache_ratio": 0.1}])");
   ASSERT_EQ(down.size(), 4u);
   EXPECT_EQ(down[2].command.kind, CommandKind::set_policy);
 }
@@ -136,7 +142,8 @@ TEST(TokenIds, AreReadFromAListOrAFile) {
 }
 
 TEST(TokenIds, RefusesWhatIsNoId) {
-  for (const char* list : {"", "1,", "1,,2", "a", "1.5", "-1", "99999999999"}) EXPECT_THROW(parse_ids(list, "--prompt-ids"), InputError) << list;
+  for (const char* list : {"", "1,", "1,,2", "a", "1.5", "-1", "99999999999"})
+    EXPECT_THROW(parse_ids(list, "--prompt-ids"), InputError) << list;
   for (const char* json : {"[]", "{}", "[1.5]", "[-1]", "[\"1\"]", "[99999999999]", "[1"}) {
     const TextFile file("ids.json", json);
     EXPECT_THROW(load_ids(file.path()), InputError) << json;
@@ -146,7 +153,8 @@ TEST(TokenIds, RefusesWhatIsNoId) {
 
 TEST(Utf8, IsToldFromOtherBytes) {
   EXPECT_NO_THROW(check_utf8("z\u00fcrich \u20ac \U0001f600", "text"));
-  for (const char* bad : {"\xff", "\xc0\x80", "\xed\xa0\x80", "\xf4\x90\x80\x80", "\xe2\x82", "a\x80"}) EXPECT_THROW(check_utf8(bad, "text"), InputError);
+  for (const char* bad : {"\xff", "\xc0\x80", "\xed\xa0\x80", "\xf4\x90\x80\x80", "\xe2\x82", "a\x80"})
+    EXPECT_THROW(check_utf8(bad, "text"), InputError);
 }
 
 }  // namespace

@@ -1,4 +1,10 @@
 // kill -9 at any moment loses at most what was not yet committed: the last tenth of a second.
+#include <chrono>
+#include <cstdlib>
+#include <optional>
+#include <random>
+#include <utility>
+
 #include <fcntl.h>
 #include <poll.h>
 #include <pty.h>
@@ -6,12 +12,6 @@
 #include <sqlite3.h>
 #include <sys/wait.h>
 #include <unistd.h>
-
-#include <chrono>
-#include <cstdlib>
-#include <optional>
-#include <random>
-#include <utility>
 
 #include "tests/app/program.h"
 
@@ -29,20 +29,23 @@ std::string quick_check(const std::string& path) {
   sqlite3_stmt* statement = nullptr;
   std::string answer = "cannot be opened";
   if (sqlite3_open_v2(path.c_str(), &database, SQLITE_OPEN_READWRITE, nullptr) == SQLITE_OK &&
-      sqlite3_prepare_v2(database, "PRAGMA quick_check", -1, &statement, nullptr) == SQLITE_OK && sqlite3_step(statement) == SQLITE_ROW)
+      sqlite3_prepare_v2(database, "PRAGMA quick_check", -1, &statement, nullptr) == SQLITE_OK &&
+      sqlite3_step(statement) == SQLITE_ROW)
     answer = reinterpret_cast<const char*>(sqlite3_column_text(statement, 0));
   sqlite3_finalize(statement);
   sqlite3_close(database);
   return answer;
 }
 
-// A capture whose standard error is a terminal, so that it shows its progress: how many tokens it had generated at which time.
+// A capture whose standard error is a terminal, so that it shows its progress: how many tokens it had generated at
+// which time.
 class WatchedCapture {
  public:
   WatchedCapture(const std::string& session, const std::string& out) {
     int slave = -1;
     if (openpty(&terminal_, &slave, nullptr, nullptr, nullptr) != 0) return;
-    process_ = start_program({"capture", "--tokens", "1000000", "--policy", "lookahead", "--out", session}, out, ttyname(slave));
+    process_ = start_program({"capture", "--tokens", "1000000", "--policy", "lookahead", "--out", session}, out,
+                             ttyname(slave));
     slave_ = slave;
   }
   ~WatchedCapture() {
@@ -63,7 +66,8 @@ class WatchedCapture {
 
   bool watch_for_tokens() {
     const auto deadline = Clock::now() + std::chrono::seconds(30);
-    while (shown_before(Clock::now()) == 0 && Clock::now() < deadline) watch_until(Clock::now() + std::chrono::milliseconds(10));
+    while (shown_before(Clock::now()) == 0 && Clock::now() < deadline)
+      watch_until(Clock::now() + std::chrono::milliseconds(10));
     return shown_before(Clock::now()) > 0;
   }
 
@@ -84,7 +88,8 @@ class WatchedCapture {
 
  private:
   void note(const std::string& text) {
-    if (const std::size_t at = text.rfind("token "); at != std::string::npos) shown_.emplace_back(Clock::now(), std::atoi(text.c_str() + at + 6));
+    if (const std::size_t at = text.rfind("token "); at != std::string::npos)
+      shown_.emplace_back(Clock::now(), std::atoi(text.c_str() + at + 6));
   }
 
   int terminal_ = -1, slave_ = -1;

@@ -1,14 +1,14 @@
 #include "tests/app/program.h"
 
-#include <fcntl.h>
-#include <sqlite3.h>
-#include <sys/wait.h>
-#include <unistd.h>
-
 #include <algorithm>
 #include <cerrno>
 #include <fstream>
 #include <sstream>
+
+#include <fcntl.h>
+#include <sqlite3.h>
+#include <sys/wait.h>
+#include <unistd.h>
 
 namespace fs = std::filesystem;
 
@@ -29,21 +29,25 @@ fs::path new_folder() {
 
 std::string column_text(sqlite3_stmt* statement, int column) {
   switch (sqlite3_column_type(statement, column)) {
-    case SQLITE_NULL: return "null";
+    case SQLITE_NULL:
+      return "null";
     case SQLITE_BLOB: {
       std::ostringstream hex;
       const auto* bytes = static_cast<const unsigned char*>(sqlite3_column_blob(statement, column));
-      for (int i = 0; i < sqlite3_column_bytes(statement, column); ++i) hex << std::hex << static_cast<int>(bytes[i]) << '.';
+      for (int i = 0; i < sqlite3_column_bytes(statement, column); ++i)
+        hex << std::hex << static_cast<int>(bytes[i]) << '.';
       return hex.str();
     }
-    default: return reinterpret_cast<const char*>(sqlite3_column_text(statement, column));
+    default:
+      return reinterpret_cast<const char*>(sqlite3_column_text(statement, column));
   }
 }
 
 std::vector<std::string> query(sqlite3* database, const std::string& sql) {
   sqlite3_stmt* statement = nullptr;
   std::vector<std::string> rows;
-  EXPECT_EQ(sqlite3_prepare_v2(database, sql.c_str(), -1, &statement, nullptr), SQLITE_OK) << sql << ": " << sqlite3_errmsg(database);
+  EXPECT_EQ(sqlite3_prepare_v2(database, sql.c_str(), -1, &statement, nullptr), SQLITE_OK)
+      << sql << ": " << sqlite3_errmsg(database);
   while (sqlite3_step(statement) == SQLITE_ROW) {
     std::string row;
     for (int i = 0; i < sqlite3_column_count(statement); ++i) row += (i ? "|" : "") + column_text(statement, i);
@@ -55,9 +59,12 @@ std::vector<std::string> query(sqlite3* database, const std::string& sql) {
 
 }  // namespace
 
-int exit_code_of(int status) { return WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status); }
+int exit_code_of(int status) {
+  return WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
+}
 
-pid_t start_program(const Arguments& arguments, const std::string& out_path, const std::string& err_path, const std::function<void()>& prepare) {
+pid_t start_program(const Arguments& arguments, const std::string& out_path, const std::string& err_path,
+                    const std::function<void()>& prepare) {
   const pid_t child = fork();
   if (child != 0) return child;
   redirect("/dev/null", STDIN_FILENO);
@@ -90,7 +97,9 @@ std::string read_text(const fs::path& path) {
   return text.str();
 }
 
-std::string asset(const std::string& relative_path) { return std::string(ES_ASSETS_DIR) + "/" + relative_path; }
+std::string asset(const std::string& relative_path) {
+  return std::string(ES_ASSETS_DIR) + "/" + relative_path;
+}
 
 ProgramTest::ProgramTest() : folder_(new_folder()) {}
 ProgramTest::~ProgramTest() {
@@ -105,7 +114,9 @@ std::string ProgramTest::write(const std::string& name, const std::string& conte
 
 nlohmann::json ProgramTest::capture(const std::string& out_name, Arguments extra) const {
   Arguments arguments = {"capture", "--out", path(out_name), "--json", "-"};
-  const auto given = [&](const std::string& option) { return std::find(extra.begin(), extra.end(), option) != extra.end(); };
+  const auto given = [&](const std::string& option) {
+    return std::find(extra.begin(), extra.end(), option) != extra.end();
+  };
   if (!given("--tokens") && !given("--text")) arguments.insert(arguments.end(), {"--tokens", "16"});
   arguments.insert(arguments.end(), extra.begin(), extra.end());
   const Outcome outcome = run_program(arguments);
@@ -131,7 +142,9 @@ std::map<std::string, std::vector<std::string>> rows_of(const std::string& sessi
   sqlite3* database = nullptr;
   EXPECT_EQ(sqlite3_open_v2(session_path.c_str(), &database, SQLITE_OPEN_READONLY, nullptr), SQLITE_OK);
   std::map<std::string, std::vector<std::string>> tables;
-  for (const std::string& table : query(database, "SELECT name FROM sqlite_schema WHERE type = 'table' AND name NOT LIKE 'sqlite_%' AND name <> 'wall'"))
+  for (const std::string& table :
+       query(database,
+             "SELECT name FROM sqlite_schema WHERE type = 'table' AND name NOT LIKE 'sqlite_%' AND name <> 'wall'"))
     tables[table] = query(database, "SELECT * FROM \"" + table + "\"");
   sqlite3_close(database);
   return tables;

@@ -1,15 +1,15 @@
 // Runs the built program as a user does, and small helpers for the files it reads and writes.
 #pragma once
 
-#include <gtest/gtest.h>
-#include <sys/types.h>
-
 #include <filesystem>
 #include <functional>
 #include <map>
-#include <nlohmann/json.hpp>
 #include <string>
 #include <vector>
+
+#include <gtest/gtest.h>
+#include <nlohmann/json.hpp>
+#include <sys/types.h>
 
 namespace expertscope::testing {
 
@@ -21,7 +21,8 @@ struct Outcome {
 using Arguments = std::vector<std::string>;
 
 // Starts the program; `prepare` runs in the child before it (limits). Paths of out and err as given.
-pid_t start_program(const Arguments&, const std::string& out_path, const std::string& err_path, const std::function<void()>& prepare = {});
+pid_t start_program(const Arguments&, const std::string& out_path, const std::string& err_path,
+                    const std::function<void()>& prepare = {});
 Outcome run_program(const Arguments&, const std::function<void()>& prepare = {});
 int exit_code_of(int wait_status);
 
@@ -39,7 +40,8 @@ class ProgramTest : public ::testing::Test {
 
   // A capture that must succeed; returns its report. A short prompt and few tokens unless the arguments say otherwise.
   nlohmann::json capture(const std::string& out_name, Arguments extra) const;
-  // One clear line "expertscope: COMMAND: …" on standard error that holds `mention`, nothing on standard output, exit code 2.
+  // One clear line "expertscope: COMMAND: …" on standard error that holds `mention`, nothing on standard output, exit
+  // code 2.
   static void expect_refused(const Arguments&, const std::string& mention);
 
   std::filesystem::path folder_;

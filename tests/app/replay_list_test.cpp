@@ -12,12 +12,14 @@ using ::testing::ElementsAre;
 
 std::vector<std::string> names(const std::string& list) {
   std::vector<std::string> out;
-  for (const ReplayPolicy& policy : parse_policies(list)) out.push_back(policy.spec ? to_string(*policy.spec) : "recorded");
+  for (const ReplayPolicy& policy : parse_policies(list))
+    out.push_back(policy.spec ? to_string(*policy.spec) : "recorded");
   return out;
 }
 
 TEST(ReplayList, AKeyValueItemBelongsToThePresetBeforeIt) {
-  EXPECT_THAT(names("lfu,on-demand:evictor=lfu,capacity=global,recorded,static"), ElementsAre("lfu", "on-demand:evictor=lfu,capacity=global", "recorded", "static"));
+  EXPECT_THAT(names("lfu,on-demand:evictor=lfu,capacity=global,recorded,static"),
+              ElementsAre("lfu", "on-demand:evictor=lfu,capacity=global", "recorded", "static"));
   EXPECT_THAT(names("on-demand,capacity=global"), ElementsAre("on-demand:capacity=global"));
 }
 
@@ -28,9 +30,11 @@ TEST(ReplayList, AllIsEveryPresetAndTheOracle) {
 }
 
 TEST(ReplayList, RefusesWhatIsUnknownOrEmpty) {
-  for (const char* list : {"", "nonesuch", "lfu,,on-demand", "evictor=lfu", "recorded,evictor=lfu", "lfu:evictor=nonesuch"})
+  for (const char* list :
+       {"", "nonesuch", "lfu,,on-demand", "evictor=lfu", "recorded,evictor=lfu", "lfu:evictor=nonesuch"})
     EXPECT_THROW(parse_policies(list), InputError) << list;
-  for (const char* list : {"", "2", "-0.1", "nan", "0.5x", "0.5,", "half"}) EXPECT_THROW(parse_cache_ratios(list), InputError) << list;
+  for (const char* list : {"", "2", "-0.1", "nan", "0.5x", "0.5,", "half"})
+    EXPECT_THROW(parse_cache_ratios(list), InputError) << list;
 }
 
 TEST(ReplayList, RatiosAreNumbersOrTheSessionsOwn) {

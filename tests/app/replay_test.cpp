@@ -1,8 +1,8 @@
 // Replay of a recorded session: exactly itself under its own policies, and never better than the oracle under others.
-#include <gmock/gmock.h>
-
 #include <algorithm>
 #include <set>
+
+#include <gmock/gmock.h>
 
 #include "engine/policy/registry.h"
 #include "tests/app/program.h"
@@ -39,7 +39,8 @@ TEST_F(Replay, UnderItsOwnPolicyIsTheSessionItself) {
     const std::string ratio = preset.name == "resident" ? "1" : "0.25";
     const std::string policy(preset.name);
     const Json report = capture("a.expertscope", {"--policy", policy, "--cache-ratio", ratio, "--tokens", "32"});
-    const Json replayed = replay("a.expertscope", {"--policies", "recorded," + policy, "--cache-ratios", "recorded," + ratio});
+    const Json replayed =
+        replay("a.expertscope", {"--policies", "recorded," + policy, "--cache-ratios", "recorded," + ratio});
     ASSERT_EQ(replayed["results"].size(), 4u);
     EXPECT_EQ(replayed["recorded"]["experts"], report["experts"]);
     EXPECT_EQ(replayed["recorded"]["transfers"], report["transfers"]);
@@ -53,7 +54,8 @@ TEST_F(Replay, UnderItsOwnPolicyIsTheSessionItself) {
 }
 
 TEST_F(Replay, OfSeveralEpochsGoesThroughThemInOrder) {
-  const std::string script = write("script.json", R"([{"at_token": 9, "policy": "lookahead"}, {"at_token": 17, "cache_ratio": 0.5},
+  const std::string script =
+      write("script.json", R"([{"at_token": 9, "policy": "lookahead"}, {"at_token": 17, "cache_ratio": 0.5},
                                                       {"at_token": 25, "set": {"evictor": "lfu"}, "reset_cache": true}])");
   const std::string prompts = write("prompts.json", R"({"tale": ["Once upon a time", "The king had three sons"]})");
   capture("a.expertscope", {"--prompts", prompts, "--tokens", "20", "--script", script});
@@ -64,14 +66,17 @@ TEST_F(Replay, OfSeveralEpochsGoesThroughThemInOrder) {
 }
 
 TEST_F(Replay, TheOracleCopiesNoMoreThanAnyPresetThatFetchesEveryDemand) {
-  const std::string prompts = write("prompts.json", R"({"tale": ["Once upon a time", "The king had three sons"], "c": ["int main"]})");
+  const std::string prompts =
+      write("prompts.json", R"({"tale": ["Once upon a time", "The king had three sons"], "c": ["int main"]})");
   capture("a.expertscope", {"--prompts", prompts, "--tokens", "32"});
   for (const char* ratio : {"0.125", "0.25", "0.5", "1"}) {
     SCOPED_TRACE(ratio);
-    const Json replayed = replay("a.expertscope", {"--policies", "on-demand,lfu,lookahead,belady", "--cache-ratios", ratio});
+    const Json replayed =
+        replay("a.expertscope", {"--policies", "on-demand,lfu,lookahead,belady", "--cache-ratios", ratio});
     const Json& oracle = replayed["results"].back();
     ASSERT_EQ(oracle["policy"], "belady");
-    for (const Json& result : replayed["results"]) EXPECT_LE(oracle["transfers"]["count"].get<int>(), result["transfers"]["count"].get<int>()) << result["policy"];
+    for (const Json& result : replayed["results"])
+      EXPECT_LE(oracle["transfers"]["count"].get<int>(), result["transfers"]["count"].get<int>()) << result["policy"];
   }
 }
 
@@ -80,7 +85,8 @@ TEST_F(Replay, AllListsEveryPresetAndSaysWhatWasLeftOutAndWhy) {
   const Json replayed = replay("a.expertscope", {"--policies", "all", "--cache-ratios", "0.25,1"});
   std::set<std::string> done;
   for (const Json& result : replayed["results"]) done.insert(result["policy"].get<std::string>());
-  for (const char* preset : {"on-demand", "lfu", "static", "cpu-only", "belady", "resident"}) EXPECT_TRUE(done.contains(preset)) << preset;
+  for (const char* preset : {"on-demand", "lfu", "static", "cpu-only", "belady", "resident"})
+    EXPECT_TRUE(done.contains(preset)) << preset;
   EXPECT_FALSE(done.contains("lookahead")) << "its gates were not recorded";
   bool resident_below_1 = false;
   for (const Json& skipped : replayed["skipped"]) {
@@ -96,14 +102,17 @@ TEST_F(Replay, AllListsEveryPresetAndSaysWhatWasLeftOutAndWhy) {
 
 TEST_F(Replay, WhatWasAskedForByNameIsRefusedInsteadOfLeftOut) {
   capture("a.expertscope", {"--record-gates", "0"});
-  expect_refused({"replay", path("a.expertscope"), "--policies", "lookahead", "--cache-ratios", "0.25"}, "--record-gates");
+  expect_refused({"replay", path("a.expertscope"), "--policies", "lookahead", "--cache-ratios", "0.25"},
+                 "--record-gates");
 }
 
 TEST_F(Replay, PrintsATableForPeople) {
   capture("a.expertscope", {});
-  const Outcome outcome = run_program({"replay", path("a.expertscope"), "--policies", "on-demand,lfu", "--cache-ratios", "0.25"});
+  const Outcome outcome =
+      run_program({"replay", path("a.expertscope"), "--policies", "on-demand,lfu", "--cache-ratios", "0.25"});
   EXPECT_EQ(outcome.exit_code, 0) << outcome.err;
-  EXPECT_THAT(outcome.out, ::testing::AllOf(::testing::HasSubstr("SIMULATED"), ::testing::HasSubstr("lfu"), ::testing::HasSubstr("tok/s")));
+  EXPECT_THAT(outcome.out, ::testing::AllOf(::testing::HasSubstr("SIMULATED"), ::testing::HasSubstr("lfu"),
+                                            ::testing::HasSubstr("tok/s")));
 }
 
 }  // namespace

@@ -40,6 +40,8 @@ class EngineHarness : public GuiHarness {
 
 }  // namespace
 
-std::unique_ptr<GuiHarness> make_engine_harness(const std::string& folder) { return std::make_unique<EngineHarness>(folder); }
+std::unique_ptr<GuiHarness> make_engine_harness(const std::string& folder) {
+  return std::make_unique<EngineHarness>(folder);
+}
 
 }  // namespace expertscope

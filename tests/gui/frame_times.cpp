@@ -15,15 +15,21 @@ namespace {
 constexpr double kAllowed_ms = 4;
 constexpr int kFrames = 40;
 
-double now_ms() { return std::chrono::duration<double, std::milli>(std::chrono::steady_clock::now().time_since_epoch()).count(); }
+double now_ms() {
+  return std::chrono::duration<double, std::milli>(std::chrono::steady_clock::now().time_since_epoch()).count();
+}
 
 }  // namespace
 
 int report_frame_times(long records) {
   constexpr long kRecordsOfAStep = 125;
   const Trace trace = sample::trace({.tokens_each = static_cast<int>(records / kRecordsOfAStep / 2)});
-  std::printf("%zu records in %zu steps\n", trace.works.size() + trace.copies.size() + trace.demands.size() + trace.residency.size() + trace.tokens.size(), trace.steps.size());
-  Window window({.width = 1920, .height = 1080, .title = "ExpertScope", .layout_path = "", .scale = 1, .exact_size = true});
+  std::printf(
+      "%zu records in %zu steps\n",
+      trace.works.size() + trace.copies.size() + trace.demands.size() + trace.residency.size() + trace.tokens.size(),
+      trace.steps.size());
+  Window window(
+      {.width = 1920, .height = 1080, .title = "ExpertScope", .layout_path = "", .scale = 1, .exact_size = true});
   Workbench workbench(sample::hooks(), window.scale());
   const LiveStatus status = sample::live_status(trace);
   std::vector<Command> commands;

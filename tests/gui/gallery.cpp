@@ -18,7 +18,12 @@ struct Picture {
 };
 
 void draw_picture(const Picture& picture, int width, int height, const std::string& path) {
-  Window window({.width = width, .height = height, .title = "ExpertScope gallery", .layout_path = "", .scale = 1, .exact_size = true});
+  Window window({.width = width,
+                 .height = height,
+                 .title = "ExpertScope gallery",
+                 .layout_path = "",
+                 .scale = 1,
+                 .exact_size = true});
   Hooks hooks = sample::hooks();
   hooks.has_live_run = !picture.live;
   hooks.show_live_run = [] {};
@@ -64,12 +69,16 @@ void write_gallery(const std::string& folder) {
              selection.expert = ExpertId{3, 5};
              selection.look_at({step.start_ns, trace.steps[231].end_ns}, {0, trace.end_ns()});
              selection.range = TimeRange{step.start_ns, step.end_ns};
-             selection.pinned = PinnedItem{static_cast<std::uint32_t>(trace.works_of(230).data() + 6 - trace.works.data()), false};
+             selection.pinned =
+                 PinnedItem{static_cast<std::uint32_t>(trace.works_of(230).data() + 6 - trace.works.data()), false};
            }},
       {.name = "zoomed",
        .prepare =
            [](Workbench& workbench, const Trace& trace) {
-             workbench.selection().look_at({trace.steps[150].start_ns, trace.steps[150].start_ns + (trace.steps[150].end_ns - trace.steps[150].start_ns) / 3}, {0, trace.end_ns()});
+             workbench.selection().look_at(
+                 {trace.steps[150].start_ns,
+                  trace.steps[150].start_ns + (trace.steps[150].end_ns - trace.steps[150].start_ns) / 3},
+                 {0, trace.end_ns()});
              workbench.selection().cursor = trace.steps[150].start_ns;
            }},
       {.name = "whole", .prepare = [](Workbench& workbench, const Trace& trace) {

@@ -1,5 +1,6 @@
-// Drives the real workbench in a real window with Dear ImGui Test Engine, first over a made-up engine, then over the real
-// one. `--gallery FOLDER` writes pictures instead, `--frame-times RECORDS` measures; another argument is a filter of test names.
+// Drives the real workbench in a real window with Dear ImGui Test Engine, first over a made-up engine, then over the
+// real one. `--gallery FOLDER` writes pictures instead, `--frame-times RECORDS` measures; another argument is a filter
+// of test names.
 #include <cstdio>
 #include <cstdlib>
 #include <exception>
@@ -7,9 +8,10 @@
 #include <string>
 #include <vector>
 
-#include "app/window.h"
 #include "imgui.h"
 #include "imgui_te_engine.h"
+
+#include "app/window.h"
 #include "tests/gui/frame_times.h"
 #include "tests/gui/gallery.h"
 #include "tests/gui/gui_harness.h"
@@ -27,7 +29,8 @@ Score run_category(Window& window, ImGuiTestEngine* engine, GuiHarness& harness,
   World world{&harness, &workbench};
   ImGuiTestEngine_UnregisterAllTests(engine);
   register_workbench_tests(engine, harness.name(), world);
-  ImGuiTestEngine_QueueTests(engine, ImGuiTestGroup_Tests, filter.empty() ? nullptr : filter.c_str(), ImGuiTestRunFlags_RunFromCommandLine);
+  ImGuiTestEngine_QueueTests(engine, ImGuiTestGroup_Tests, filter.empty() ? nullptr : filter.c_str(),
+                             ImGuiTestRunFlags_RunFromCommandLine);
   std::vector<Command> commands;
   while (!ImGuiTestEngine_IsTestQueueEmpty(engine) && !window.should_close()) {
     window.wait(0);
@@ -44,18 +47,29 @@ Score run_category(Window& window, ImGuiTestEngine* engine, GuiHarness& harness,
   ImVector<ImGuiTest*> tests;
   ImGuiTestEngine_GetTestList(engine, &tests);
   for (const ImGuiTest* test : tests)
-    std::printf("[%s] %s: %s\n", test->Output.Status == ImGuiTestStatus_Success ? "  OK  " : test->Output.Status == ImGuiTestStatus_Unknown ? "      " : "FAILED", harness.name(), test->Name.c_str());
+    std::printf("[%s] %s: %s\n",
+                test->Output.Status == ImGuiTestStatus_Success   ? "  OK  "
+                : test->Output.Status == ImGuiTestStatus_Unknown ? "      "
+                                                                 : "FAILED",
+                harness.name(), test->Name.c_str());
   return {summary.CountTested, summary.CountSuccess};
 }
 
 int run_gui_tests(const std::string& filter) {
-  const std::filesystem::path folder = std::filesystem::temp_directory_path() / ("expertscope-gui-" + std::to_string(std::hash<std::string>{}(std::filesystem::current_path().string())));
+  const std::filesystem::path folder =
+      std::filesystem::temp_directory_path() /
+      ("expertscope-gui-" + std::to_string(std::hash<std::string>{}(std::filesystem::current_path().string())));
   std::filesystem::remove_all(folder);
   std::filesystem::create_directories(folder);
   Score total;
   ImGuiTestEngine* engine = ImGuiTestEngine_CreateContext();
   {
-    Window window({.width = 1280, .height = 800, .title = "ExpertScope tests", .layout_path = "", .scale = 1, .exact_size = true});
+    Window window({.width = 1280,
+                   .height = 800,
+                   .title = "ExpertScope tests",
+                   .layout_path = "",
+                   .scale = 1,
+                   .exact_size = true});
     ImGuiTestEngineIO& io = ImGuiTestEngine_GetIO(engine);
     io.ConfigRunSpeed = ImGuiTestRunSpeed_Fast;
     io.ConfigVerboseLevelOnError = ImGuiTestVerboseLevel_Info;
@@ -63,7 +77,8 @@ int run_gui_tests(const std::string& filter) {
     io.ConfigSavedSettings = false;
     io.ConfigRestoreFocusAfterTests = false;
     ImGuiTestEngine_Start(engine, ImGui::GetCurrentContext());
-    for (const auto make : {+[](const std::string&) { return make_sample_harness(); }, +[](const std::string& where) { return make_engine_harness(where); }}) {
+    for (const auto make : {+[](const std::string&) { return make_sample_harness(); },
+                            +[](const std::string& where) { return make_engine_harness(where); }}) {
       const auto harness = make(folder.string());
       const Score score = run_category(window, engine, *harness, filter);
       total.run += score.run;
@@ -86,7 +101,8 @@ int main(int argc, char** argv) {
       expertscope::write_gallery(argv[2]);
       return 0;
     }
-    if (argc == 3 && std::string(argv[1]) == "--frame-times") return expertscope::report_frame_times(std::atol(argv[2]));
+    if (argc == 3 && std::string(argv[1]) == "--frame-times")
+      return expertscope::report_frame_times(std::atol(argv[2]));
     return expertscope::run_gui_tests(argc == 2 ? argv[1] : "");
   } catch (const std::exception& error) {
     std::fprintf(stderr, "%s\n", error.what());

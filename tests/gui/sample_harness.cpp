@@ -61,15 +61,32 @@ class SampleHarness : public GuiHarness {
   void apply(const Command& command) {
     PolicySpec spec = parse_policy_spec(status_.policy_spec);
     switch (command.kind) {
-      case CommandKind::set_policy: spec = parse_policy_spec(command.text); break;
-      case CommandKind::set_component: apply_setting(spec, command.text); break;
-      case CommandKind::set_parameter: apply_setting(spec, command.text + "=" + format_ratio(command.value)); break;
-      case CommandKind::set_cache_ratio: status_.cache_ratio = command.value; break;
-      case CommandKind::submit_prompt: answer(command.text); return;
-      case CommandKind::pause: status_.paused = true; return;
-      case CommandKind::resume: status_.paused = false; return;
-      case CommandKind::mark: mark(command.text); return;
-      default: return;
+      case CommandKind::set_policy:
+        spec = parse_policy_spec(command.text);
+        break;
+      case CommandKind::set_component:
+        apply_setting(spec, command.text);
+        break;
+      case CommandKind::set_parameter:
+        apply_setting(spec, command.text + "=" + format_ratio(command.value));
+        break;
+      case CommandKind::set_cache_ratio:
+        status_.cache_ratio = command.value;
+        break;
+      case CommandKind::submit_prompt:
+        answer(command.text);
+        return;
+      case CommandKind::pause:
+        status_.paused = true;
+        return;
+      case CommandKind::resume:
+        status_.paused = false;
+        return;
+      case CommandKind::mark:
+        mark(command.text);
+        return;
+      default:
+        return;
     }
     status_.policy_spec = to_string(spec);
     Batch batch;
@@ -86,7 +103,8 @@ class SampleHarness : public GuiHarness {
 
   void answer(const std::string& prompt) {
     Batch batch;
-    batch.prompts.push_back({static_cast<std::uint32_t>(live_.prompts.size()), static_cast<std::uint32_t>(live_.steps.size()), live_.end_ns(), "", prompt});
+    batch.prompts.push_back({static_cast<std::uint32_t>(live_.prompts.size()),
+                             static_cast<std::uint32_t>(live_.steps.size()), live_.end_ns(), "", prompt});
     live_.append(batch);
     if (answered_) return;
     answered_ = true;
@@ -114,6 +132,8 @@ class SampleHarness : public GuiHarness {
 
 }  // namespace
 
-std::unique_ptr<GuiHarness> make_sample_harness() { return std::make_unique<SampleHarness>(); }
+std::unique_ptr<GuiHarness> make_sample_harness() {
+  return std::make_unique<SampleHarness>();
+}
 
 }  // namespace expertscope

@@ -3,20 +3,27 @@
 #include <cmath>
 #include <functional>
 
-#include "engine/policy/registry.h"
 #include "imgui.h"
 #include "imgui_internal.h"
 #include "imgui_te_context.h"
 #include "imgui_te_engine.h"
+
+#include "engine/policy/registry.h"
 
 namespace expertscope {
 namespace {
 
 World* world = nullptr;  // of the category that runs
 
-const Trace& trace() { return world->harness->trace(); }
-LiveStatus status() { return world->harness->status(); }
-Selection& selection() { return world->workbench->selection(); }
+const Trace& trace() {
+  return world->harness->trace();
+}
+LiveStatus status() {
+  return world->harness->status();
+}
+Selection& selection() {
+  return world->workbench->selection();
+}
 
 // Frames until it holds; an engine needs time, a broken one does not get for ever.
 bool wait_until(ImGuiTestContext* ctx, const std::function<bool()>& holds) {
@@ -27,7 +34,9 @@ bool wait_until(ImGuiTestContext* ctx, const std::function<bool()>& holds) {
   return false;
 }
 
-ImRect rect_of(ImGuiTestContext* ctx, const char* item) { return ctx->ItemInfo(item).RectFull; }
+ImRect rect_of(ImGuiTestContext* ctx, const char* item) {
+  return ctx->ItemInfo(item).RectFull;
+}
 
 void choose(ImGuiTestContext* ctx, const char* combo, const char* choice) {
   ctx->ItemClick(combo);
@@ -42,7 +51,9 @@ std::uint64_t picks_in(TimeRange range) {
 
 void drag_in_timeline(ImGuiTestContext* ctx, float from, float to, ImGuiMouseButton button, ImGuiKeyChord modifier) {
   const ImRect canvas = rect_of(ctx, "//Timeline/##canvas");
-  const auto at = [&](float share) { return ImVec2(canvas.Min.x + canvas.GetWidth() * share, canvas.Min.y + canvas.GetHeight() * 0.9f); };
+  const auto at = [&](float share) {
+    return ImVec2(canvas.Min.x + canvas.GetWidth() * share, canvas.Min.y + canvas.GetHeight() * 0.9f);
+  };
   ctx->MouseMoveToPos(at(from));
   if (modifier) ctx->KeyDown(modifier);
   ctx->MouseDown(button);
@@ -73,7 +84,9 @@ void a_typed_prompt_is_answered(ImGuiTestContext* ctx) {
   IM_CHECK_STR_EQ(trace().prompts.back().text.c_str(), "The harbour lay quiet");
   if (std::string_view(world->harness->name()) == "engine") {
     const std::uint32_t prompt = trace().prompts.back().prompt;
-    IM_CHECK(wait_until(ctx, [&] { return !trace().tokens.empty() && trace().tokens.back().prompt == prompt && trace().tokens.back().generated; }));
+    IM_CHECK(wait_until(ctx, [&] {
+      return !trace().tokens.empty() && trace().tokens.back().prompt == prompt && trace().tokens.back().generated;
+    }));
     IM_CHECK(wait_until(ctx, [] { return !status().running; }));
   }
 }
@@ -145,11 +158,16 @@ void look_at_components(ImGuiTestContext* ctx) {
 void swapping_a_component_and_setting_a_parameter_change_the_spec(ImGuiTestContext* ctx) {
   look_at_components(ctx);
   choose(ctx, "##evictor", "//$FOCUSED/lfu");
-  IM_CHECK(wait_until(ctx, [] { return parse_policy_spec(status().policy_spec).components[static_cast<std::size_t>(ComponentKind::evictor)] == "lfu"; }));
+  IM_CHECK(wait_until(ctx, [] {
+    return parse_policy_spec(status().policy_spec).components[static_cast<std::size_t>(ComponentKind::evictor)] ==
+           "lfu";
+  }));
   const bool cancels = parse_policy_spec(status().policy_spec).parameter(ComponentKind::prefetcher, "cancel") != 0;
   look_at_components(ctx);
   ctx->ItemClick("##prefetcher.cancel");
-  IM_CHECK(wait_until(ctx, [&] { return (parse_policy_spec(status().policy_spec).parameter(ComponentKind::prefetcher, "cancel") != 0) != cancels; }));
+  IM_CHECK(wait_until(ctx, [&] {
+    return (parse_policy_spec(status().policy_spec).parameter(ComponentKind::prefetcher, "cancel") != 0) != cancels;
+  }));
   ctx->PopupCloseAll();
 }
 
@@ -216,7 +234,8 @@ void wheel_and_keys_zoom_and_pan_and_following_ends(ImGuiTestContext* ctx) {
 
 void clicking_a_heatmap_cell_shows_that_experts_history(ImGuiTestContext* ctx) {
   const HeatLayout& layout = world->workbench->experts().layout();
-  ctx->MouseMoveToPos({static_cast<float>(layout.x0 + 5.5 * layout.cell_w), static_cast<float>(layout.y0 + 3.5 * layout.cell_h)});
+  ctx->MouseMoveToPos(
+      {static_cast<float>(layout.x0 + 5.5 * layout.cell_w), static_cast<float>(layout.y0 + 3.5 * layout.cell_h)});
   ctx->MouseClick();
   IM_CHECK(selection().expert == (ExpertId{3, 5}));
   IM_CHECK(ctx->ItemExists("//Experts/##close_history"));
@@ -308,16 +327,19 @@ constexpr NamedTest kTests[] = {
     {"the cache slider changes the engine's cache", the_cache_slider_changes_the_engines_cache},
     {"double-clicking the cache slider types a value", double_clicking_the_cache_slider_types_a_value},
     {"choosing a preset changes the engine's policy", choosing_a_preset_changes_the_engines_policy},
-    {"swapping a component and setting a parameter change the spec", swapping_a_component_and_setting_a_parameter_change_the_spec},
+    {"swapping a component and setting a parameter change the spec",
+     swapping_a_component_and_setting_a_parameter_change_the_spec},
     {"Control never scrolls at 1280x800", control_never_scrolls},
     {"Space pauses and resumes", space_pauses_and_resumes},
     {"M marks the moment", m_marks_the_moment},
-    {"a range dragged in the timeline is what the heatmap counts", a_range_dragged_in_the_timeline_is_what_the_heatmap_counts},
+    {"a range dragged in the timeline is what the heatmap counts",
+     a_range_dragged_in_the_timeline_is_what_the_heatmap_counts},
     {"wheel and keys zoom and pan, and following ends", wheel_and_keys_zoom_and_pan_and_following_ends},
     {"clicking a heatmap cell shows that expert's history", clicking_a_heatmap_cell_shows_that_experts_history},
     {"choosing a quantity recolours the heatmap", choosing_a_quantity_recolours_the_heatmap},
     {"clicking a token takes the timeline there", clicking_a_token_takes_the_timeline_there},
-    {"a saved session opens in the same views and the live run comes back", a_saved_session_opens_in_the_same_views_and_the_live_run_comes_back},
+    {"a saved session opens in the same views and the live run comes back",
+     a_saved_session_opens_in_the_same_views_and_the_live_run_comes_back},
     {"a question mark lists the keys", a_question_mark_lists_the_keys},
     {"the theme and the layout answer their keys", the_theme_and_the_layout_answer_their_keys},
 };

@@ -59,6 +59,17 @@ TEST(SessionWriter, OverwritesASessionAndAnEmptyFileButNothingElse) {
   EXPECT_THROW(SessionWriter{folder.path().string()}, InputError);
 }
 
+TEST(SessionWriter, LeavesAloneASessionThatIsBeingRecorded) {
+  TemporaryFolder folder;
+  const std::string path = folder.file("run.session");
+  {
+    SessionWriter first(path);
+    EXPECT_THROW(SessionWriter{path}, InputError);
+    EXPECT_TRUE(std::filesystem::exists(path));
+  }
+  EXPECT_NO_THROW(SessionWriter{path});
+}
+
 TEST(SessionWriter, KeepsWhatWasCommittedWhenTheDiskIsFull) {
   TemporaryFolder folder;
   const std::string path = folder.file("run.session");

@@ -1,9 +1,9 @@
 #include "views/heatmap_layout.h"
 
-#include <gtest/gtest.h>
-
 #include <algorithm>
 #include <cmath>
+
+#include <gtest/gtest.h>
 
 #include "tests/views/sample_trace.h"
 
@@ -18,7 +18,9 @@ class HeatmapTest : public testing::Test {
 };
 
 TEST_F(HeatmapTest, CountsWhatTheProfilerCounts) {
-  const TimeRange ranges[] = {{0, trace_.end_ns() + 1}, {trace_.steps[90].start_ns, trace_.steps[140].end_ns}, {trace_.steps[5].start_ns + 1'234'567, trace_.steps[6].end_ns}};
+  const TimeRange ranges[] = {{0, trace_.end_ns() + 1},
+                              {trace_.steps[90].start_ns, trace_.steps[140].end_ns},
+                              {trace_.steps[5].start_ns + 1'234'567, trace_.steps[6].end_ns}};
   for (const TimeRange range : ranges) {
     const ExpertGrid grid = index_.totals(trace_, range);
     const auto wanted = expert_totals(trace_, range);
@@ -53,7 +55,8 @@ TEST_F(HeatmapTest, CountsTheSameWhenTheTraceGrowsStepByStep) {
 
 TEST_F(HeatmapTest, HoldsAsManyExpertsAsThereAreSlots) {
   const ExpertGrid grid = index_.totals(trace_, {0, trace_.end_ns() + 1});
-  const auto resident = std::count_if(grid.cells.begin(), grid.cells.end(), [](const ExpertCell& cell) { return cell.resident; });
+  const auto resident =
+      std::count_if(grid.cells.begin(), grid.cells.end(), [](const ExpertCell& cell) { return cell.resident; });
   EXPECT_GT(resident, 0);
   EXPECT_LE(resident, 24) << "an eighth of 12 x 16 after the cache was made smaller";
 }

@@ -32,7 +32,8 @@ TEST_P(RangeStatisticsTest, GivesTheProfilersNumbersForAnyRange) {
 }
 
 INSTANTIATE_TEST_SUITE_P(Ranges, RangeStatisticsTest,
-                         testing::Values(std::pair{0.0, 1.0}, std::pair{0.2, 0.8}, std::pair{0.31, 0.3101}, std::pair{0.395, 0.45}, std::pair{0.5, 0.5001}, std::pair{0.98, 1.2}));
+                         testing::Values(std::pair{0.0, 1.0}, std::pair{0.2, 0.8}, std::pair{0.31, 0.3101},
+                                         std::pair{0.395, 0.45}, std::pair{0.5, 0.5001}, std::pair{0.98, 1.2}));
 
 TEST(RangeStatistics, AreKeptUntilTheRangeChanges) {
   const Trace trace = sample::trace({.prompts = 1, .tokens_each = 20});
@@ -41,7 +42,8 @@ TEST(RangeStatistics, AreKeptUntilTheRangeChanges) {
   RangeStatistics statistics;
   const TimeRange first{0, trace.end_ns() / 2}, second{0, trace.end_ns()};
   const auto tokens = statistics.of(trace, index, first, true).decode.tokens;
-  EXPECT_EQ(statistics.of(trace, index, second, false).decode.tokens, tokens) << "while it is dragged, the last will do";
+  EXPECT_EQ(statistics.of(trace, index, second, false).decode.tokens, tokens)
+      << "while it is dragged, the last will do";
   EXPECT_EQ(statistics.of(trace, index, second, true).decode.tokens, 19u);
 }
 

@@ -7,16 +7,20 @@
 namespace expertscope::sample {
 namespace {
 
-constexpr TimeNs kAttention_ns = 240'000, kRouter_ns = 18'000, kSync_ns = 26'000, kExpert_ns = 175'000, kCombine_ns = 12'000, kCpuExpert_ns = 1'650'000;
+constexpr TimeNs kAttention_ns = 240'000, kRouter_ns = 18'000, kSync_ns = 26'000, kExpert_ns = 175'000,
+                 kCombine_ns = 12'000, kCpuExpert_ns = 1'650'000;
 constexpr TimeNs kPolicy_ns = 6'000, kSampling_ns = 60'000, kHead_ns = 420'000;
 constexpr std::int64_t kExpert_bytes = 99'000'000;
 constexpr double kLink_bytes_per_s = 25e9;
 constexpr TimeNs kCopy_ns = static_cast<TimeNs>(kExpert_bytes / kLink_bytes_per_s * 1e9);
 
 constexpr const char* kStory =
-    "and every evening when the tide went out she walked down to the pools to see what the sea had left behind . One night she found a lantern , still burning under the water . \" Who "
-    "put you here ? \" she asked , and the light moved a little , as if it had heard her . The next day the fisherman told her that long ago a ship had come so near to the rocks that "
-    "its lamps could be seen from the village , and that nobody had ever found the ship . So she took the lantern home , set it in the window , and waited for somebody to come .";
+    "and every evening when the tide went out she walked down to the pools to see what the sea had left behind . One "
+    "night she found a lantern , still burning under the water . \" Who "
+    "put you here ? \" she asked , and the light moved a little , as if it had heard her . The next day the fisherman "
+    "told her that long ago a ship had come so near to the rocks that "
+    "its lamps could be seen from the village , and that nobody had ever found the ship . So she took the lantern home "
+    ", set it in the window , and waited for somebody to come .";
 
 class Dice {
  public:
@@ -92,7 +96,9 @@ class Session {
     info.cache_bytes = info.slots * kExpert_bytes;
     batch().start = info;
     add_epoch("start", "", "on-demand", 0.25);
-    batch().health.push_back({"cost_shape.layers", Severity::info, 1, "Times describe a model of 12 such layers with 16 such experts each, not the whole mixtral-8x7b."});
+    batch().health.push_back(
+        {"cost_shape.layers", Severity::info, 1,
+         "Times describe a model of 12 such layers with 16 such experts each, not the whole mixtral-8x7b."});
   }
 
   void add_epoch(const char* source, const char* change, const char* spec, double ratio) {
@@ -112,7 +118,8 @@ class Session {
 
   void begin_prompt(int prompt) {
     if (prompt > 0) batches_.emplace_back();
-    batch().prompts.push_back({static_cast<std::uint32_t>(prompt), step_, now_, prompt % 2 ? "prose" : "tale", "Once upon a time there was a little girl who lived in a cottage near the sea,"});
+    batch().prompts.push_back({static_cast<std::uint32_t>(prompt), step_, now_, prompt % 2 ? "prose" : "tale",
+                               "Once upon a time there was a little girl who lived in a cottage near the sea,"});
   }
 
   void change_if_due() {
@@ -135,7 +142,8 @@ class Session {
   std::vector<Slot>& slots_of(int layer) { return slots_[static_cast<std::size_t>(layer)]; }
 
   void note_change(int layer, const Slot& slot, ResidencyChange change, TimeNs at) {
-    changes_.push_back({at, step_, static_cast<std::uint16_t>(layer), static_cast<std::uint16_t>(slot.expert), slot.number, change, slot.reason, slot.used, 0});
+    changes_.push_back({at, step_, static_cast<std::uint16_t>(layer), static_cast<std::uint16_t>(slot.expert),
+                        slot.number, change, slot.reason, slot.used, 0});
   }
 
   void work(WorkKind kind, Lane lane, TimeNs begin, TimeNs end, int layer = -1, int expert = -1, int tokens = 1) {
@@ -161,7 +169,8 @@ class Session {
   // Copies into the least recently used slot; returns it.
   Slot& fetch(int layer, int expert, CopyReason reason, TimeNs issued) {
     auto& slots = slots_of(layer);
-    Slot& victim = *std::min_element(slots.begin(), slots.end(), [](const Slot& a, const Slot& b) { return a.used_at < b.used_at; });
+    Slot& victim = *std::min_element(slots.begin(), slots.end(),
+                                     [](const Slot& a, const Slot& b) { return a.used_at < b.used_at; });
     if (victim.expert >= 0) note_change(layer, victim, ResidencyChange::evicted, std::max(issued, victim.ready_ns));
     CopyRecord copy;
     copy.issued_ns = issued;
@@ -180,7 +189,8 @@ class Session {
     return victim;
   }
 
-  // Experts that many tokens choose: half the time those of the token before, else skewed towards low numbers of a rotation.
+  // Experts that many tokens choose: half the time those of the token before, else skewed towards low numbers of a
+  // rotation.
   std::vector<int> choose(int layer, int count) {
     std::vector<int> picks;
     auto& last = last_picks_[static_cast<std::size_t>(layer)];
@@ -224,7 +234,8 @@ class Session {
     }
     r.prefetched = !slot->used && slot->reason == CopyReason::prefetch;
     if (slot->ready_ns > now_) {
-      work(r.state == DemandState::miss ? WorkKind::wait_demand : WorkKind::wait_prefetch, Lane::gpu, now_, slot->ready_ns, layer, expert);
+      work(r.state == DemandState::miss ? WorkKind::wait_demand : WorkKind::wait_prefetch, Lane::gpu, now_,
+           slot->ready_ns, layer, expert);
       now_ = slot->ready_ns;
     }
     slot->used = true;
@@ -238,7 +249,8 @@ class Session {
     for (std::size_t i = 0; i < 2; ++i) {
       const int expert = dice_.next() < 0.8 ? coming[i] : dice_.below(o_.experts);
       const auto& slots = slots_of(layer);
-      if (std::none_of(slots.begin(), slots.end(), [&](const Slot& s) { return s.expert == expert; })) fetch(layer, expert, CopyReason::prefetch, at);
+      if (std::none_of(slots.begin(), slots.end(), [&](const Slot& s) { return s.expert == expert; }))
+        fetch(layer, expert, CopyReason::prefetch, at);
     }
   }
 
@@ -257,7 +269,8 @@ class Session {
     r.phase = phase;
     on_gpu(WorkKind::embed, 9'000, -1, -1, tokens);
     std::vector<std::vector<int>> picks;
-    for (int layer = 0; layer < o_.layers; ++layer) picks.push_back(choose(layer, phase == Phase::prefill ? o_.experts / 2 : 2));
+    for (int layer = 0; layer < o_.layers; ++layer)
+      picks.push_back(choose(layer, phase == Phase::prefill ? o_.experts / 2 : 2));
     for (int layer = 0; layer < o_.layers; ++layer) {
       on_gpu(WorkKind::attention, kAttention_ns * (phase == Phase::prefill ? 4 : 1), layer, -1, tokens);
       on_gpu(WorkKind::router, kRouter_ns, layer, -1, tokens);
@@ -267,10 +280,14 @@ class Session {
       const TimeNs asked = now_;
       // Resident experts first, then those that must come.
       auto order = picks[static_cast<std::size_t>(layer)];
-      std::stable_partition(order.begin(), order.end(), [&](int expert) { return std::any_of(slots_of(layer).begin(), slots_of(layer).end(), [&](const Slot& s) { return s.expert == expert && s.ready_ns <= asked; }); });
+      std::stable_partition(order.begin(), order.end(), [&](int expert) {
+        return std::any_of(slots_of(layer).begin(), slots_of(layer).end(),
+                           [&](const Slot& s) { return s.expert == expert && s.ready_ns <= asked; });
+      });
       for (std::size_t i = 0; i < order.size(); ++i) {
         demand(layer, order[i], order[i] == picks[static_cast<std::size_t>(layer)][0] ? 0 : 1, asked, tokens);
-        if (i == 0 && lookahead_ && phase == Phase::decode && layer + 1 < o_.layers) prefetch(layer + 1, picks[static_cast<std::size_t>(layer + 1)], now_);
+        if (i == 0 && lookahead_ && phase == Phase::decode && layer + 1 < o_.layers)
+          prefetch(layer + 1, picks[static_cast<std::size_t>(layer + 1)], now_);
       }
       if (cpu_free_ > now_) {
         work(WorkKind::wait_activation, Lane::gpu, now_, cpu_free_, layer);
@@ -287,9 +304,12 @@ class Session {
     add_tokens(r, phase == Phase::prefill ? tokens : 0);
     ++generated_;
     ++step_;
-    std::stable_sort(batch().copies.begin(), batch().copies.end(), [](const CopyRecord& a, const CopyRecord& b) { return a.start_ns < b.start_ns; });
-    std::stable_sort(changes_.begin(), changes_.end(), [](const ResidencyRecord& a, const ResidencyRecord& b) { return a.at_ns < b.at_ns; });
-    const auto later = std::find_if(changes_.begin(), changes_.end(), [&](const ResidencyRecord& c) { return c.at_ns > now_; });
+    std::stable_sort(batch().copies.begin(), batch().copies.end(),
+                     [](const CopyRecord& a, const CopyRecord& b) { return a.start_ns < b.start_ns; });
+    std::stable_sort(changes_.begin(), changes_.end(),
+                     [](const ResidencyRecord& a, const ResidencyRecord& b) { return a.at_ns < b.at_ns; });
+    const auto later =
+        std::find_if(changes_.begin(), changes_.end(), [&](const ResidencyRecord& c) { return c.at_ns > now_; });
     batch().residency.assign(changes_.begin(), later);
     changes_.erase(changes_.begin(), later);
   }
@@ -315,7 +335,8 @@ class Session {
   }
 
   void add_tokens(const StepRecord& r, int prompt_tokens) {
-    for (int i = 0; i < prompt_tokens; ++i) batch().tokens.push_back({r.start_ns, r.step, r.prompt, static_cast<std::uint32_t>(i), next_word(), false});
+    for (int i = 0; i < prompt_tokens; ++i)
+      batch().tokens.push_back({r.start_ns, r.step, r.prompt, static_cast<std::uint32_t>(i), next_word(), false});
     batch().tokens.push_back({r.end_ns, r.step, r.prompt, generated_, next_word(), true});
   }
 
@@ -333,7 +354,9 @@ class Session {
 
 }  // namespace
 
-std::vector<Batch> batches(const Options& options) { return Session(options).run(); }
+std::vector<Batch> batches(const Options& options) {
+  return Session(options).run();
+}
 
 Trace trace(const Options& options) {
   Trace result;
@@ -351,7 +374,9 @@ LiveStatus live_status(const Trace& trace) {
     status.cache_ratio = trace.epochs.back().cache_ratio;
     status.cache_bytes = trace.epochs.back().cache_bytes;
     status.slots = trace.epochs.back().slots;
-    status.last_change = trace.epochs.size() > 1 ? trace.epochs.back().change + ", from token " + std::to_string(trace.epochs.back().at_token) : "";
+    status.last_change = trace.epochs.size() > 1 ? trace.epochs.back().change + ", from token " +
+                                                       std::to_string(trace.epochs.back().at_token)
+                                                 : "";
   }
   status.layers = trace.info.layers;
   status.experts = trace.info.experts;
@@ -362,7 +387,8 @@ LiveStatus live_status(const Trace& trace) {
 }
 
 namespace {
-SessionSummary saved(const char* path, const char* name, const char* note, const char* machine, const char* policy, const char* date) {
+SessionSummary saved(const char* path, const char* name, const char* note, const char* machine, const char* policy,
+                     const char* date) {
   SessionSummary session;
   session.path = path;
   session.name = name;
@@ -377,18 +403,24 @@ SessionSummary saved(const char* path, const char* name, const char* note, const
 
 Hooks hooks() {
   Hooks hooks;
-  hooks.workloads = {{"tale", {"Once upon a time there was a little girl who lived in a cottage near the sea, and", "The king had three sons, and the youngest of them was called"}},
-                     {"c", {"static int read_header(struct file *file, char *buf, size_t len)\n{\n\tint ret;\n\n\tif ("}}};
+  hooks.workloads = {
+      {"tale",
+       {"Once upon a time there was a little girl who lived in a cottage near the sea, and",
+        "The king had three sons, and the youngest of them was called"}},
+      {"c", {"static int read_header(struct file *file, char *buf, size_t len)\n{\n\tint ret;\n\n\tif ("}}};
   hooks.list_sessions = [] {
-    SessionSummary demo = saved("/sessions/demo-0007.expertscope", "demo-0007", "", "rtx4090-pcie4", "lookahead, cache 0.125", "today 09:41");
+    SessionSummary demo = saved("/sessions/demo-0007.expertscope", "demo-0007", "", "rtx4090-pcie4",
+                                "lookahead, cache 0.125", "today 09:41");
     demo.recording = true;
     demo.tokens_per_s = 24.1;
     demo.hit_rate = 0.482;
-    SessionSummary night = saved("/sessions/night-lfu.expertscope", "night-lfu", "baseline for the report", "rtx4090-pcie4", "lfu, cache 0.25", "yesterday 23:10");
+    SessionSummary night = saved("/sessions/night-lfu.expertscope", "night-lfu", "baseline for the report",
+                                 "rtx4090-pcie4", "lfu, cache 0.25", "yesterday 23:10");
     night.tokens_per_s = 18.4;
     night.hit_rate = 0.713;
     night.file_bytes = 48'200'000;
-    SessionSummary first = saved("/sessions/first.expertscope", "first", "", "h100-pcie5", "resident, cache 1", "2 May");
+    SessionSummary first =
+        saved("/sessions/first.expertscope", "first", "", "h100-pcie5", "resident, cache 1", "2 May");
     first.tokens_per_s = 131;
     first.hit_rate = 1;
     first.file_bytes = 9'310'000;

@@ -1,6 +1,6 @@
-// A small made-up session that looks like a real one: 12 layers of 16 experts, top 2, two prompts, a few hundred decoded
-// tokens under an LRU cache, with a change of policy and one of cache size, prefetches that come in time, late or for
-// nothing, and some experts on the CPU. The same in every run.
+// A small made-up session that looks like a real one: 12 layers of 16 experts, top 2, two prompts, a few hundred
+// decoded tokens under an LRU cache, with a change of policy and one of cache size, prefetches that come in time, late
+// or for nothing, and some experts on the CPU. The same in every run.
 #pragma once
 
 #include <vector>

@@ -1,8 +1,8 @@
 #include "views/strip_layout.h"
 
-#include <gtest/gtest.h>
-
 #include <algorithm>
+
+#include <gtest/gtest.h>
 
 #include "tests/views/sample_trace.h"
 #include "views/step_sums.h"
@@ -13,7 +13,9 @@ namespace {
 class StripLayoutTest : public testing::Test {
  protected:
   StripLayoutTest() { summaries_.update(trace_); }
-  StripLayout lay_out(Curve curve, TimeRange range) const { return strip_layout(curve, steps_within(summaries_.steps(), range), trace_.info, {range, 100, 900}, 10, 60); }
+  StripLayout lay_out(Curve curve, TimeRange range) const {
+    return strip_layout(curve, steps_within(summaries_.steps(), range), trace_.info, {range, 100, 900}, 10, 60);
+  }
   TimeRange all() const { return {0, trace_.end_ns()}; }
 
   const Trace trace_ = sample::trace();
@@ -45,11 +47,14 @@ TEST_F(StripLayoutTest, DrawsTheLinksCeilingBelowTheTop) {
   EXPECT_EQ(lay_out(Curve::hit_rate, all()).ceiling, 0);
 }
 
-TEST_F(StripLayoutTest, ShowsHitRatesOnAFixedScale) { EXPECT_EQ(lay_out(Curve::hit_rate, all()).top_value, 1); }
+TEST_F(StripLayoutTest, ShowsHitRatesOnAFixedScale) {
+  EXPECT_EQ(lay_out(Curve::hit_rate, all()).top_value, 1);
+}
 
 TEST_F(StripLayoutTest, BreaksTheLineWhereAPromptWasRead) {
   const auto strip = lay_out(Curve::tokens_per_s, all());
-  const auto breaks = std::count_if(strip.points.begin(), strip.points.end(), [](const StripPoint& p) { return !p.joined; });
+  const auto breaks =
+      std::count_if(strip.points.begin(), strip.points.end(), [](const StripPoint& p) { return !p.joined; });
   EXPECT_EQ(breaks, 2) << "one stretch for each of the two prompts";
 }
 

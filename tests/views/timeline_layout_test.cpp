@@ -1,8 +1,8 @@
 #include "views/timeline_layout.h"
 
-#include <gtest/gtest.h>
-
 #include <algorithm>
+
+#include <gtest/gtest.h>
 
 #include "tests/views/sample_trace.h"
 #include "views/trace_index.h"
@@ -13,10 +13,13 @@ namespace {
 class TimelineLayoutTest : public testing::Test {
  protected:
   TimelineLayoutTest() { rows_.update(trace_); }
-  TimelineLayout lay_out(TimeRange range, double width = 800) const { return timeline_layout(trace_, rows_.rows(trace_), {range, 100, 100 + width}, 0, {}); }
+  TimelineLayout lay_out(TimeRange range, double width = 800) const {
+    return timeline_layout(trace_, rows_.rows(trace_), {range, 100, 100 + width}, 0, {});
+  }
   TimeRange step(std::size_t i) const { return {trace_.steps[i].start_ns, trace_.steps[i].end_ns}; }
   static const TimelineLane& lane(const TimelineLayout& layout, RowKind kind) {
-    return *std::find_if(layout.lanes.begin(), layout.lanes.end(), [&](const TimelineLane& l) { return l.kind == kind; });
+    return *std::find_if(layout.lanes.begin(), layout.lanes.end(),
+                         [&](const TimelineLane& l) { return l.kind == kind; });
   }
 
   const Trace trace_ = sample::trace();
@@ -28,14 +31,16 @@ TEST_F(TimelineLayoutTest, HasALaneForTheGpuItsWaitsTheLinkTheCpuAndTheHost) {
   std::vector<std::string> labels;
   for (const TimelineLane& l : layout.lanes) labels.push_back(l.label);
   EXPECT_EQ(labels, (std::vector<std::string>{"GPU", "Waits", "H2D", "CPU", "Host"}));
-  for (std::size_t i = 1; i < layout.lanes.size(); ++i) EXPECT_GE(layout.lanes[i].y0, layout.lanes[i - 1].y1) << "lanes do not overlap";
+  for (std::size_t i = 1; i < layout.lanes.size(); ++i)
+    EXPECT_GE(layout.lanes[i].y0, layout.lanes[i - 1].y1) << "lanes do not overlap";
 }
 
 TEST_F(TimelineLayoutTest, ShowsEveryIntervalWhenZoomedIn) {
   const TimeRange range{trace_.steps[150].start_ns, trace_.steps[150].start_ns + 20'000'000};
   const auto layout = lay_out(range, 2000);
   std::size_t waits = 0;
-  for (const WorkRecord& work : trace_.works) waits += is_wait(work.kind) && work.end_ns > range.begin_ns && work.start_ns < range.end_ns;
+  for (const WorkRecord& work : trace_.works)
+    waits += is_wait(work.kind) && work.end_ns > range.begin_ns && work.start_ns < range.end_ns;
   EXPECT_EQ(lane(layout, RowKind::waits).boxes.size(), waits);
   ASSERT_GT(waits, 0u);
   for (const TimelineBox& box : lane(layout, RowKind::waits).boxes) {
@@ -59,7 +64,8 @@ TEST_F(TimelineLayoutTest, SaysHowBusyALaneWasWhateverTheZoom) {
   TimeNs waited = 0;
   for (const WorkRecord& work : trace_.works_of(40))
     if (is_wait(work.kind)) waited += work.end_ns - work.start_ns;
-  EXPECT_NEAR(lane(lay_out(range), RowKind::waits).busy_share, static_cast<double>(waited) / static_cast<double>(width_ns(range)), 1e-9);
+  EXPECT_NEAR(lane(lay_out(range), RowKind::waits).busy_share,
+              static_cast<double>(waited) / static_cast<double>(width_ns(range)), 1e-9);
 }
 
 TEST_F(TimelineLayoutTest, NumbersTokensAndMergesThemWhenTheyAreNarrow) {

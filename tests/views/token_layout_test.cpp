@@ -7,7 +7,9 @@
 namespace expertscope {
 namespace {
 
-float ten_a_byte(std::string_view text) { return 10.0f * static_cast<float>(text.size()); }
+float ten_a_byte(std::string_view text) {
+  return 10.0f * static_cast<float>(text.size());
+}
 
 TEST(TokenLayout, BreaksLinesBeforeTheyAreTooLong) {
   const Trace trace = sample::trace();
@@ -51,7 +53,9 @@ TEST(TokenLayout, ShowsLineBreaksTabsAndBrokenTextAsSigns) {
   EXPECT_EQ(shown_piece(std::string_view("\0\x1b", 2)), "··");
 }
 
-TEST(TokenLayout, NamesATokenByItsNumberWhenItsTextIsUnknown) { EXPECT_EQ(token_text(Trace(), 1307), "#1307"); }
+TEST(TokenLayout, NamesATokenByItsNumberWhenItsTextIsUnknown) {
+  EXPECT_EQ(token_text(Trace(), 1307), "#1307");
+}
 
 }  // namespace
 }  // namespace expertscope

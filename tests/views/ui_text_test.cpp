@@ -1,8 +1,8 @@
 // What is written in tooltips, flags and the help: texts people read and keys they press.
-#include <gtest/gtest.h>
-
 #include <map>
 #include <set>
+
+#include <gtest/gtest.h>
 
 #include "tests/views/sample_trace.h"
 #include "views/control_view.h"
@@ -27,7 +27,8 @@ TEST(Describe, SaysOfACopyHowLongHowMuchAndHowNearTheCeiling) {
 TEST(Describe, NeverNeedsMoreThanEightLinesOfATooltip) {
   const Trace trace = sample::trace();
   for (const WorkRecord& work : trace.works) ASSERT_LE(describe_work(trace, work).lines.size(), 7u);
-  for (const CopyRecord& copy : trace.copies) ASSERT_LE(describe_copy(trace, copy, PrefetchFate::wasted).lines.size(), 7u);
+  for (const CopyRecord& copy : trace.copies)
+    ASSERT_LE(describe_copy(trace, copy, PrefetchFate::wasted).lines.size(), 7u);
   for (const StepRecord& step : trace.steps) ASSERT_LE(describe_step(trace, step).lines.size(), 7u);
 }
 
