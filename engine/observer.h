@@ -192,6 +192,37 @@ struct QualityRecord {
   std::uint64_t tokens = 0;  // scored tokens
 };
 
+// What a launch or a copy call on a real device is for. A tracing library tags what it records with the 64-bit form, so
+// that every kernel and copy can be joined to its step, layer and reason.
+struct LaunchTag {
+  std::uint32_t step = 0;
+  std::uint16_t layer = kNone16, expert = kNone16;  // below 2047, or none
+  bool is_copy = false;
+  WorkKind kind = WorkKind::embed;         // of a launch
+  CopyReason reason = CopyReason::demand;  // of a copy
+  bool operator==(const LaunchTag&) const = default;
+};
+constexpr std::uint64_t pack(const LaunchTag& tag) {
+  const auto narrow = [](std::uint16_t v) { return std::uint64_t{v == kNone16 ? 2047u : v}; };
+  const auto what = tag.is_copy ? static_cast<std::uint64_t>(tag.reason) : static_cast<std::uint64_t>(tag.kind);
+  // The highest bit is always set: 0 is nobody's tag.
+  return std::uint64_t{1} << 63 | std::uint64_t{tag.is_copy} << 62 | what << 56 | narrow(tag.layer) << 43 |
+         narrow(tag.expert) << 32 | tag.step;
+}
+constexpr LaunchTag unpack_tag(std::uint64_t bits) {
+  const auto wide = [](std::uint64_t v) { return static_cast<std::uint16_t>(v == 2047 ? kNone16 : v); };
+  LaunchTag tag{.step = static_cast<std::uint32_t>(bits),
+                .layer = wide(bits >> 43 & 2047),
+                .expert = wide(bits >> 32 & 2047),
+                .is_copy = (bits >> 62 & 1) != 0};
+  const std::uint64_t what = bits >> 56 & 63;
+  if (tag.is_copy)
+    tag.reason = static_cast<CopyReason>(what);
+  else
+    tag.kind = static_cast<WorkKind>(what);
+  return tag;
+}
+
 enum class Severity : std::uint8_t { info, warning, loss };
 
 // Something was lost, ignored or replaced while the run went on. Same `code` = same counter in health.
@@ -219,6 +250,9 @@ class Observer {
                         std::string_view bytes) = 0;  // text of a token; once per id, before its first TokenRecord
   virtual void on_logits(const LogitsRecord&) = 0;
   virtual void on_quality(const QualityRecord&) = 0;
+  // Around each launch or copy call (or several of one kind) of a real device, on the launching thread, never nested.
+  virtual void on_launch_begin(const LaunchTag&) {}
+  virtual void on_launch_end() {}
 };
 
 }  // namespace expertscope
