@@ -121,12 +121,28 @@ void Arithmetic::attention(int layer) {
   const auto v = row_pointers(v_.data(), step_tokens(), description_.kv_width());
   kernels_.multiply(std::array<Kernels::Product, 3>{
       {{weights.q.view(), normed, q}, {weights.k.view(), normed, k}, {weights.v.view(), normed, v}}});
-  for_tokens([&](int t) { rotate_and_store(layer, t); });
+  for_tokens([&](int t) {
+    normalise_heads(layer, t);
+    rotate_and_store(layer, t);
+  });
   attend_all(layer);
   kernels_.multiply(weights.output.view(),
                     row_pointers<const float>(attended_.data(), step_tokens(), description_.q_width()),
                     row_pointers(delta_.data(), step_tokens(), width));
   for_tokens([&](int t) { add(row(delta_, t, width), width, row(x_, t, width)); });
+}
+
+// Norms of the token's queries and keys, where the model has them.
+void Arithmetic::normalise_heads(int layer, int t) {
+  const ModelDescription& d = description_;
+  if (d.qk_norm == QkNorm::none) return;
+  const LayerWeights& weights = model_.layer(layer);
+  const auto normalise = [&](float* values, int width, const std::vector<float>& weight) {
+    const int stretch = d.qk_norm == QkNorm::per_head ? d.head_dim : width;
+    for (int i = 0; i < width; i += stretch) rms_norm(values + i, weight.data(), d.norm_eps, stretch, values + i);
+  };
+  normalise(row(q_, t, d.q_width()), d.q_width(), weights.q_norm);
+  normalise(row(k_, t, d.kv_width()), d.kv_width(), weights.k_norm);
 }
 
 // Rotates the token's queries and keys and appends its keys and values to the cache.

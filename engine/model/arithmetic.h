@@ -81,6 +81,7 @@ class Arithmetic {
   int step_tokens() const;
   void grow(Sequence& sequence);
   void for_tokens(const std::function<void(int)>& body);
+  void normalise_heads(int layer, int token);
   void rotate_and_store(int layer, int token);
   void attend_all(int layer);
 

@@ -16,7 +16,7 @@
 
 namespace expertscope {
 
-// y = x / rms(x) * weight, over n values; n a multiple of 8.
+// y = x / rms(x) * weight, over n values; n a multiple of 8. y may be x.
 void rms_norm(const float* x, const float* weight, float eps, int n, float* y);
 
 // Softmax of `n` values in place. The buffer has room for a multiple of 8, and what lies behind n is overwritten.

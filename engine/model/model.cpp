@@ -58,12 +58,21 @@ WeightMatrix load_router(const GgufReader& file, const std::string& name) {
   return matrix;
 }
 
-LayerWeights load_layer(const GgufReader& file, int layer) {
+LayerWeights load_layer(const GgufReader& file, const ModelDescription& description, int layer) {
   const auto name = [layer](const char* part) { return layer_tensor_name(layer, part); };
-  return {load_vector(file, name("attn_norm")),   load_vector(file, name("ffn_norm")),
-          load_matrix(file, name("attn_q")),      load_matrix(file, name("attn_k")),
-          load_matrix(file, name("attn_v")),      load_matrix(file, name("attn_output")),
-          load_router(file, name("ffn_gate_inp"))};
+  LayerWeights weights;
+  weights.attention_norm = load_vector(file, name("attn_norm"));
+  weights.expert_norm = load_vector(file, name("ffn_norm"));
+  weights.q = load_matrix(file, name("attn_q"));
+  weights.k = load_matrix(file, name("attn_k"));
+  weights.v = load_matrix(file, name("attn_v"));
+  weights.output = load_matrix(file, name("attn_output"));
+  weights.router = load_router(file, name("ffn_gate_inp"));
+  if (description.qk_norm != QkNorm::none) {
+    weights.q_norm = load_vector(file, name("attn_q_norm"));
+    weights.k_norm = load_vector(file, name("attn_k_norm"));
+  }
+  return weights;
 }
 
 // Reads one of an expert's three matrices and puts its planes into the blob.
@@ -120,7 +129,7 @@ void Model::load_weights() {
   }
   experts_ = AlignedBytes(bytes);
   for (int layer = 0; layer < description_.layers; ++layer) {
-    layers_.push_back(load_layer(file, layer));
+    layers_.push_back(load_layer(file, description_, layer));
     load_experts(layer);
   }
   dense_bytes_ = file.data_bytes() - expert_bytes_;

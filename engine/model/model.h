@@ -26,6 +26,7 @@ struct LayerWeights {
   std::vector<float> attention_norm, expert_norm;  // [width]
   WeightMatrix q, k, v, output;                    // [q_width | kv_width | kv_width | width][…]
   WeightMatrix router;                             // [experts][width]
+  std::vector<float> q_norm, k_norm;               // [head_dim] or [q_width | kv_width] as qk_norm says; else empty
 };
 
 class Model {

@@ -224,23 +224,46 @@ TensorType expert_type(const GgufReader& file, TensorChecklist& tensors, int lay
   return type;
 }
 
-ModelDescription describe_llama(const GgufReader& file) {
-  const std::string prefix = "llama.";
-  ModelDescription d;
-  read_router(file, prefix, d);  // first: a dense model is told so before anything else
-  d.layers = whole(file, prefix + "block_count", 1, kMaxLayers);
-  d.width = whole(file, prefix + "embedding_length", kQuantBlock, kMaxWidth);
-  require_multiple(file, prefix + "embedding_length", d.width, kQuantBlock);
-  d.context = whole(file, prefix + "context_length", 1, kMaxContext);
-  read_attention(file, prefix, d);
-  read_rope(file, prefix, d);
-  d.rope.style = RopeStyle::interleaved;  // the converter permutes the rows of q and k for it
-  d.router.renormalise = true;            // of this architecture, whatever the file says
-  const std::string ff_key =
-      prefix + (file.has(prefix + "expert_feed_forward_length") ? "expert_feed_forward_length" : "feed_forward_length");
-  d.expert_ff = static_cast<int>(same_for_all_layers(file, ff_key, d.layers, kQuantBlock, kMaxWidth * 4));
-  require_multiple(file, ff_key, d.expert_ff, kQuantBlock);
+// What tells one architecture from another where all of a layer's parts are the same: attention, then routed experts.
+struct Architecture {
+  std::string_view name;
+  RopeStyle rope_style = RopeStyle::interleaved;
+  QkNorm qk_norm = QkNorm::none;
+  bool renormalise = true;  // picks' weights add up to 1, whatever the file says
+};
+constexpr Architecture kArchitectures[] = {
+    {"llama", RopeStyle::interleaved, QkNorm::none, true},  // the converter permutes the rows of q and k
+    {"qwen3moe", RopeStyle::halves, QkNorm::per_head, true},
+    {"olmoe", RopeStyle::halves, QkNorm::whole, false},
+};
 
+int read_expert_ff(const GgufReader& file, const std::string& prefix, const ModelDescription& d) {
+  const std::string own = prefix + "expert_feed_forward_length", shared = prefix + "feed_forward_length";
+  const std::string& key = file.has(own) ? own : shared;
+  const auto ff = static_cast<int>(same_for_all_layers(file, key, d.layers, kQuantBlock, kMaxWidth * 4));
+  require_multiple(file, key, ff, kQuantBlock);
+  return ff;
+}
+
+void check_layer_tensors(TensorChecklist& tensors, const ModelDescription& d, int layer) {
+  const auto expect = [&](const char* part, const std::vector<std::int64_t>& shape) {
+    tensors.expect(layer_tensor_name(layer, part), shape);
+  };
+  expect("attn_norm", {d.width});
+  expect("attn_q", {d.width, d.q_width()});
+  expect("attn_k", {d.width, d.kv_width()});
+  expect("attn_v", {d.width, d.kv_width()});
+  expect("attn_output", {d.q_width(), d.width});
+  if (d.qk_norm != QkNorm::none) {
+    const bool per_head = d.qk_norm == QkNorm::per_head;
+    expect("attn_q_norm", {per_head ? d.head_dim : d.q_width()});
+    expect("attn_k_norm", {per_head ? d.head_dim : d.kv_width()});
+  }
+  expect("ffn_norm", {d.width});
+  expect("ffn_gate_inp", {d.width, d.router.experts});
+}
+
+void check_tensors(const GgufReader& file, const std::string& prefix, ModelDescription& d) {
   TensorChecklist tensors(file);
   const GgufTensor* embedding = file.find_tensor("token_embd.weight");
   if (!embedding) file.fail_tensor("token_embd.weight", "is missing; the file is incomplete, convert the model again");
@@ -252,13 +275,7 @@ ModelDescription describe_llama(const GgufReader& file) {
   tensors.expect("output_norm.weight", {d.width});
   d.tied_output = tensors.find("output.weight", {d.width, d.vocab}) == nullptr;
   for (int layer = 0; layer < d.layers; ++layer) {
-    tensors.expect(layer_tensor_name(layer, "attn_norm"), {d.width});
-    tensors.expect(layer_tensor_name(layer, "attn_q"), {d.width, d.q_width()});
-    tensors.expect(layer_tensor_name(layer, "attn_k"), {d.width, d.kv_width()});
-    tensors.expect(layer_tensor_name(layer, "attn_v"), {d.width, d.kv_width()});
-    tensors.expect(layer_tensor_name(layer, "attn_output"), {d.q_width(), d.width});
-    tensors.expect(layer_tensor_name(layer, "ffn_norm"), {d.width});
-    tensors.expect(layer_tensor_name(layer, "ffn_gate_inp"), {d.width, d.router.experts});
+    check_layer_tensors(tensors, d, layer);
     const auto type = [&](std::string_view part, int cols, int out) {
       return expert_type(file, tensors, layer, part, cols, out, d.router.experts);
     };
@@ -266,21 +283,39 @@ ModelDescription describe_llama(const GgufReader& file) {
     d.expert_blob.push_back(blob_layout(gate, up, type("down", d.expert_ff, d.width), d.width, d.expert_ff));
   }
   tensors.refuse_the_rest();
+}
+
+ModelDescription describe(const GgufReader& file, const Architecture& architecture) {
+  const std::string prefix = std::string(architecture.name) + ".";
+  ModelDescription d;
+  d.architecture = architecture.name;
+  d.name = file.find_string("general.name").value_or(file.path().filename().string());
+  read_router(file, prefix, d);  // first: a dense model is told so before anything else
+  d.router.renormalise = architecture.renormalise;
+  d.layers = whole(file, prefix + "block_count", 1, kMaxLayers);
+  d.width = whole(file, prefix + "embedding_length", kQuantBlock, kMaxWidth);
+  require_multiple(file, prefix + "embedding_length", d.width, kQuantBlock);
+  d.context = whole(file, prefix + "context_length", 1, kMaxContext);
+  read_attention(file, prefix, d);
+  read_rope(file, prefix, d);
+  d.rope.style = architecture.rope_style;
+  d.qk_norm = architecture.qk_norm;
+  d.expert_ff = read_expert_ff(file, prefix, d);
+  check_tensors(file, prefix, d);
   return d;
 }
 
 }  // namespace
 
 ModelDescription describe_model(const GgufReader& file) {
-  const std::string architecture = file.string("general.architecture");
-  if (architecture != "llama") {
-    file.fail_key("general.architecture", "is '" + escaped(architecture) +
-                                              "', which is not supported yet; llama with experts (such as Mixtral) is");
+  const std::string name = file.string("general.architecture");
+  std::string supported;
+  for (const Architecture& architecture : kArchitectures) {
+    if (architecture.name == name) return describe(file, architecture);
+    supported += (supported.empty() ? "" : ", ") + std::string(architecture.name);
   }
-  ModelDescription description = describe_llama(file);
-  description.architecture = architecture;
-  description.name = file.find_string("general.name").value_or(file.path().filename().string());
-  return description;
+  file.fail_key("general.architecture",
+                "is '" + escaped(name) + "', which is not supported; these are, with experts: " + supported);
 }
 
 }  // namespace expertscope

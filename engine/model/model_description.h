@@ -43,6 +43,13 @@ struct RopeRule {
   int dims = 0;  // leading values of each head that are rotated; even
 };
 
+// RMS norm of queries and keys, before they are rotated.
+enum class QkNorm : std::uint8_t {
+  none,
+  per_head,  // each head on its own, all with the same head_dim weights
+  whole,     // the whole vector of a token, before it is cut into heads: q_width and kv_width weights
+};
+
 // Where the three matrices of one expert lie in its blob (offsets in bytes from the blob's start). A quantised matrix
 // is two planes: the quants of all rows, then elsewhere the float16 scales of all rows. Other types have no scale
 // plane.
@@ -71,6 +78,7 @@ struct ModelDescription {
 
   int heads = 0, kv_heads = 0;
   int head_dim = 0;  // of queries, keys and values
+  QkNorm qk_norm = QkNorm::none;
   RopeRule rope;
 
   RouterRule router;
