@@ -33,9 +33,10 @@ struct RunInfo {
   std::string cost_shape_json;
   Label label = Label::estimated;
   int gpus = 1;
-  std::int64_t expert_bytes = 0;  // of the cost shape, largest layer
-  double h2d_bytes_per_s = 0;     // the link's ceiling, for charts; 0 with unified memory
-  double gpu_bytes_per_s = 0;     // device memory bandwidth
+  std::int64_t expert_bytes = 0;     // of the cost shape, largest layer
+  double h2d_bytes_per_s = 0;        // the link's ceiling, for charts; 0 with unified memory
+  double gpu_bytes_per_s = 0;        // device memory bandwidth
+  std::int64_t clock_origin_ns = 0;  // CLOCK_MONOTONIC at session time 0, on a real machine; 0 on an emulated one
   // recording
   int recorded_gates = 0;  // gates of coming layers that are recorded
   int prefill_chunk = 0;   // most tokens of one prefill step

@@ -1,8 +1,11 @@
 #include "storage/session_facts.h"
 
+#include <algorithm>
 #include <charconv>
 #include <cmath>
+#include <iterator>
 #include <limits>
+#include <string_view>
 
 #include <fmt/format.h>
 
@@ -15,7 +18,11 @@ namespace {
 // Bounds that keep everything computed from a file's numbers in range; far beyond any model.
 constexpr double kMaxLayers = 1024, kMaxExperts = 4096;
 constexpr double kMaxBytes = 1e15, kMaxBytesPerSecond = 1e15;
+constexpr double kMaxClockNs = 1e18;  // more than thirty years since boot
 constexpr double kAnyInt = std::numeric_limits<int>::max();
+
+// Facts that came after the first schema: a session without them has their default.
+constexpr std::string_view kLaterFacts[] = {"machine.clock_origin_ns"};
 
 // Calls visit(key, member, smallest, largest) for each fact. Info is RunInfo or const RunInfo.
 template <typename Info, typename Visit>
@@ -38,6 +45,7 @@ void for_each_fact(Info& info, Visit&& visit) {
   visit("machine.expert_bytes", info.expert_bytes, 0, kMaxBytes);
   visit("machine.h2d_bytes_per_s", info.h2d_bytes_per_s, 0, kMaxBytesPerSecond);
   visit("machine.gpu_bytes_per_s", info.gpu_bytes_per_s, 0, kMaxBytesPerSecond);
+  visit("machine.clock_origin_ns", info.clock_origin_ns, 0, kMaxClockNs);
   visit("recording.gates", info.recorded_gates, 0, kMaxLookahead);
   visit("recording.prefill_chunk_tokens", info.prefill_chunk, 0, kAnyInt);
   visit("start.policy_spec", info.policy_spec, 0, 0);
@@ -99,6 +107,7 @@ RunInfo run_info_of(const SessionFacts& facts) {
   RunInfo info;
   for_each_fact(info, [&](const char* key, auto& value, double smallest, double largest) {
     const auto found = facts.find(key);
+    if (found == facts.end() && std::ranges::find(kLaterFacts, key) != std::end(kLaterFacts)) return;
     if (found == facts.end()) throw InputError(fmt::format("it does not say '{}'", key));
     if (!from_text(found->second, smallest, largest, value)) {
       throw InputError(fmt::format("its '{}' is '{}'", key, found->second.substr(0, 100)));
