@@ -26,7 +26,7 @@ constexpr int kTokensPerItem = 8;
 
 WeightView matrix_in_blob(const ExpertMatrix& matrix, const std::byte* blob) {
   return {matrix.type, matrix.rows, matrix.cols, blob + matrix.quants_offset,
-          is_quantised(matrix.type) ? blob + matrix.scales_offset : nullptr};
+          has_scales_plane(matrix.type) ? blob + matrix.scales_offset : nullptr};
 }
 
 }  // namespace

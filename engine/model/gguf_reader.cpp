@@ -340,7 +340,7 @@ void GgufReader::parse_tensor_info(Cursor& cursor, std::vector<std::uint64_t>& o
   const auto type = supported_tensor_type(type_id);
   if (!type) {
     cursor.fail("has type " + ggml_type_name(type_id) +
-                ", which is not supported; use a file of F32, F16, BF16, Q8_0 or Q4_0");
+                ", which is not supported; use a file of " + supported_tensor_type_names());
   }
   tensor.type = *type;
   if (tensor.shape[0] % block_values(*type) != 0) {

@@ -5,6 +5,7 @@
 #include <cstring>
 
 #include "engine/assert.h"
+#include "engine/model/k_quants.h"
 #include "engine/model/simd.h"
 
 namespace expertscope {
@@ -78,10 +79,21 @@ HWY_INLINE void widen_scales(const std::byte* p, int count, float* out) {
 
 template <TensorType Type>
 const std::byte* quants_of_row(const WeightView& w, int row) {
-  return w.quants + static_cast<std::ptrdiff_t>(row) * (w.cols / kQuantBlock) * block_stride<Type>();
+  return w.quants + static_cast<std::ptrdiff_t>(row) * quants_bytes(Type, w.cols);
 }
+template <TensorType Type>
 const std::byte* scales_of_row(const WeightView& w, int row) {
-  return w.scales + static_cast<std::ptrdiff_t>(row) * (w.cols / kQuantBlock) * 2;
+  return w.scales + static_cast<std::ptrdiff_t>(row) * scales_bytes(Type, w.cols);
+}
+
+template <TensorType Type>
+requires(is_k_quant(Type)) void dequantise(const WeightView& w, int row, float* out) {
+  KBlock block;
+  for (int i = 0; i < w.cols / kKBlock; ++i, out += kKBlock) {
+    unpack_k_block<Type>(quants_of_row<Type>(w, row) + quants_bytes(Type, i * kKBlock),
+                         scales_of_row<Type>(w, row) + i * 2, block);
+    for (int v = 0; v < kKBlock / kLanes; ++v) store(k_values<Type>(block, v), out + v * kLanes);
+  }
 }
 
 template <TensorType Type>
@@ -91,7 +103,7 @@ void dequantise(const WeightView& w, int row, float* out) {
   float scales[kScaleGroup] = {};
   for (int block = 0; block < blocks; ++block, p += block_stride<Type>(), out += kQuantBlock) {
     if (is_quantised(Type) && block % kScaleGroup == 0) {
-      widen_scales(scales_of_row(w, row) + block * 2, std::min(kScaleGroup, blocks - block), scales);
+      widen_scales(scales_of_row<Type>(w, row) + block * 2, std::min(kScaleGroup, blocks - block), scales);
     }
     const Vec scale = set(scales[block % kScaleGroup]);
     for (int i = 0; i < kBlockVectors; ++i) store(unpack<Type>(p, i, scale), out + i * kLanes);
@@ -109,6 +121,27 @@ HWY_INLINE void store_sums(const Vec (&sums)[Rows], float* y) {
   }
 }
 
+template <TensorType Type, int Rows, int Tokens>
+requires(is_k_quant(Type)) void rows_times_few(const WeightView& w, int row, const float* const* x, float* const* y) {
+  Vec sums[Tokens][Rows];
+  for (auto& token : sums) {
+    for (Vec& s : token) s = set(0);
+  }
+  KBlock block;
+  for (int i = 0; i < w.cols / kKBlock; ++i) {
+    for (int r = 0; r < Rows; ++r) {
+      unpack_k_block<Type>(quants_of_row<Type>(w, row + r) + quants_bytes(Type, i * kKBlock),
+                           scales_of_row<Type>(w, row + r) + i * 2, block);
+      for (int v = 0; v < kKBlock / kLanes; ++v) {
+        const Vec weights = k_values<Type>(block, v);
+        for (int t = 0; t < Tokens; ++t)
+          sums[t][r] = hn::MulAdd(weights, load(x[t] + i * kKBlock + v * kLanes), sums[t][r]);
+      }
+    }
+  }
+  for (int t = 0; t < Tokens; ++t) store_sums(sums[t], y[t] + row);
+}
+
 // Rows [row, row + Rows) times a few tokens, weights multiplied out on the way.
 //
 // Measured on an EPYC 9xx4 core for Q8_0, 256 columns, one token: 19.4 G weights/s from planes with eight rows at a
@@ -122,7 +155,7 @@ void rows_times_few(const WeightView& w, int row, const float* const* x, float* 
   Vec sums[Tokens][Rows];
   for (int r = 0; r < Rows; ++r) {
     quants[r] = quants_of_row<Type>(w, row + r);
-    scales[r] = is_quantised(Type) ? scales_of_row(w, row + r) : nullptr;
+    scales[r] = is_quantised(Type) ? scales_of_row<Type>(w, row + r) : nullptr;
     for (int t = 0; t < Tokens; ++t) sums[t][r] = set(0);
   }
   const float* tokens[Tokens];
@@ -218,6 +251,12 @@ void with_type(TensorType type, Call&& call) {
       return call.template operator()<TensorType::q8_0>();
     case TensorType::q4_0:
       return call.template operator()<TensorType::q4_0>();
+    case TensorType::q4_k:
+      return call.template operator()<TensorType::q4_k>();
+    case TensorType::q5_k:
+      return call.template operator()<TensorType::q5_k>();
+    case TensorType::q6_k:
+      return call.template operator()<TensorType::q6_k>();
   }
 }
 

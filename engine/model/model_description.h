@@ -50,9 +50,8 @@ enum class QkNorm : std::uint8_t {
   whole,     // the whole vector of a token, before it is cut into heads: q_width and kv_width weights
 };
 
-// Where the three matrices of one expert lie in its blob (offsets in bytes from the blob's start). A quantised matrix
-// is two planes: the quants of all rows, then elsewhere the float16 scales of all rows. Other types have no scale
-// plane.
+// Where the three matrices of one expert lie in its blob (offsets in bytes from the blob's start, multiples of 64): the
+// plane of quants of all rows and elsewhere, when has_scales_plane(type), the float16 scales of all rows.
 struct ExpertMatrix {
   TensorType type = TensorType::f32;
   int rows = 0, cols = 0;  // y[rows] = W x[cols]

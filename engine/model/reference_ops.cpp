@@ -5,6 +5,7 @@
 #include <cmath>
 #include <cstdint>
 #include <cstring>
+#include <utility>
 
 namespace expertscope::reference {
 
@@ -27,6 +28,36 @@ double half_to_double(std::uint16_t bits) {
   else
     value = std::ldexp(1024 + mantissa, exponent - 25);
   return bits & 0x8000 ? -value : value;
+}
+
+// Q4_K and Q5_K: scale and minimum of group j of eight, from the 12 bytes they are packed in.
+std::pair<int, int> packed_scale(const std::byte* p, int j) {
+  const auto q = [p](int i) { return static_cast<int>(read<std::uint8_t>(p + i)); };
+  if (j < 4) return {q(j) & 63, q(j + 4) & 63};
+  return {(q(j + 4) & 15) | (q(j - 4) >> 6 << 4), (q(j + 4) >> 4) | (q(j) >> 6 << 4)};
+}
+
+void dequantise_q4_q5_k(TensorType type, const std::byte* p, double* y) {
+  const double d = half_to_double(read<std::uint16_t>(p)), dmin = half_to_double(read<std::uint16_t>(p + 2));
+  const std::byte* qs = p + (type == TensorType::q5_k ? 48 : 16);
+  for (int group = 0; group < 8; ++group) {
+    const auto [scale, minimum] = packed_scale(p + 4, group);
+    for (int l = 0; l < 32; ++l) {
+      int q = read<std::uint8_t>(qs + group / 2 * 32 + l) >> group % 2 * 4 & 15;
+      if (type == TensorType::q5_k) q |= (read<std::uint8_t>(p + 16 + l) >> group & 1) << 4;
+      y[group * 32 + l] = d * scale * q - dmin * minimum;
+    }
+  }
+}
+
+void dequantise_q6_k(const std::byte* p, double* y) {
+  const double d = half_to_double(read<std::uint16_t>(p + 208));
+  for (int i = 0; i < 256; ++i) {
+    const int half = i / 128, part = i % 128 / 32, l = i % 32;
+    const int nibble = read<std::uint8_t>(p + half * 64 + part % 2 * 32 + l) >> part / 2 * 4 & 15;
+    const int upper = read<std::uint8_t>(p + 128 + half * 32 + l) >> part * 2 & 3;
+    y[i] = d * read<std::int8_t>(p + 192 + i / 16) * ((nibble | upper << 4) - 32);
+  }
 }
 
 void dequantise_block(TensorType type, const std::byte* p, double* y) {
@@ -54,6 +85,13 @@ void dequantise_block(TensorType type, const std::byte* p, double* y) {
       }
       break;
     }
+    case TensorType::q4_k:
+    case TensorType::q5_k:
+      dequantise_q4_q5_k(type, p, y);
+      break;
+    case TensorType::q6_k:
+      dequantise_q6_k(p, y);
+      break;
   }
 }
 

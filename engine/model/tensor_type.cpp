@@ -15,37 +15,46 @@ constexpr std::pair<std::uint32_t, std::string_view> kGgmlTypes[] = {
 
 }  // namespace
 
-std::string_view name(TensorType type) {
+std::uint32_t ggml_type_id(TensorType type) {
   switch (type) {
     case TensorType::f32:
-      return "F32";
+      return 0;
     case TensorType::f16:
-      return "F16";
+      return 1;
     case TensorType::bf16:
-      return "BF16";
+      return 30;
     case TensorType::q8_0:
-      return "Q8_0";
+      return 8;
     case TensorType::q4_0:
-      return "Q4_0";
+      return 2;
+    case TensorType::q4_k:
+      return 12;
+    case TensorType::q5_k:
+      return 13;
+    case TensorType::q6_k:
+      return 14;
+  }
+  return 0;
+}
+
+std::string_view name(TensorType type) {
+  for (const auto& [id, text] : kGgmlTypes) {
+    if (id == ggml_type_id(type)) return text;
   }
   return "?";
 }
 
+std::string supported_tensor_type_names() {
+  std::string names;
+  for (const TensorType type : kTensorTypes) names += (names.empty() ? "" : ", ") + std::string(name(type));
+  return names;
+}
+
 std::optional<TensorType> supported_tensor_type(std::uint32_t ggml_id) {
-  switch (ggml_id) {
-    case 0:
-      return TensorType::f32;
-    case 1:
-      return TensorType::f16;
-    case 2:
-      return TensorType::q4_0;
-    case 8:
-      return TensorType::q8_0;
-    case 30:
-      return TensorType::bf16;
-    default:
-      return std::nullopt;
+  for (const TensorType type : kTensorTypes) {
+    if (ggml_type_id(type) == ggml_id) return type;
   }
+  return std::nullopt;
 }
 
 std::string ggml_type_name(std::uint32_t ggml_id) {

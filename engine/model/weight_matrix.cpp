@@ -22,17 +22,20 @@ AlignedBytes::AlignedBytes(std::int64_t bytes) : size_(bytes) {
 
 void split_into_planes(TensorType type, std::int64_t values, const std::byte* file, std::byte* quants,
                        std::byte* scales) {
-  if (!is_quantised(type)) {
+  if (!has_scales_plane(type)) {
     std::memcpy(quants, file, static_cast<std::size_t>(tensor_bytes(type, values)));
     return;
   }
-  const auto quant_bytes = static_cast<std::size_t>(block_bytes(type)) - 2;
-  for (std::int64_t block = 0; block < values / kQuantBlock; ++block) {
-    std::memcpy(scales, file, 2);
-    std::memcpy(quants, file + 2, quant_bytes);
+  const TensorTypeLayout layout = layout_of(type);
+  const auto quant_bytes = static_cast<std::size_t>(layout.quants_bytes);
+  const bool scale_last = type == TensorType::q6_k;
+  const std::size_t scale_at = scale_last ? quant_bytes : 0, quants_at = scale_last ? 0 : 2;
+  for (std::int64_t block = 0; block < values / layout.block_values; ++block) {
+    std::memcpy(scales, file + scale_at, 2);
+    std::memcpy(quants, file + quants_at, quant_bytes);
     scales += 2;
     quants += quant_bytes;
-    file += 2 + quant_bytes;
+    file += layout.block_bytes;
   }
 }
 
@@ -42,7 +45,7 @@ WeightMatrix::WeightMatrix(TensorType type, int rows, int cols, std::span<const 
   ES_ASSERT(tensor_bytes(type, values) == storage_.size(), "bytes of the whole matrix");
   std::byte* scales = storage_.data() + quants_bytes(type, values);
   split_into_planes(type, values, file_bytes.data(), storage_.data(), scales);
-  view_ = {type, rows, cols, storage_.data(), is_quantised(type) ? scales : nullptr};
+  view_ = {type, rows, cols, storage_.data(), has_scales_plane(type) ? scales : nullptr};
 }
 
 }  // namespace expertscope

@@ -1,9 +1,10 @@
-// A matrix of weights as the kernels read it: the values, or for quantised types a plane of quants and a plane of
-// scales.
+// A matrix of weights as the kernels read it: a plane of quants (the values themselves when the type is not quantised)
+// and, for types whose blocks in the file are not a multiple of 16 bytes, a plane of float16 scales.
 //
 // Why planes and not the file's blocks: a Q8_0 block is 34 bytes, so in the file's order nearly no block is aligned, a
 // GPU cannot load it in 16-byte words, and the CPU has to fetch and widen each scale on its own. See kernels.cpp for
-// what was measured. The bytes are the same in number, only their order differs.
+// what was measured. Blocks of Q4_K (144 bytes) and Q5_K (176) stay as they are; Q6_K (210) gives up the scale at its
+// end. The bytes are the same in number, only their order differs.
 #pragma once
 
 #include <cstddef>
@@ -40,17 +41,17 @@ class AlignedBytes {
 // Row-major, rows × cols; y = W x takes x[cols] to y[rows]. Does not own its bytes.
 struct WeightView {
   TensorType type = TensorType::f32;
-  int rows = 0, cols = 0;             // cols is a multiple of 32
-  const std::byte* quants = nullptr;  // the values themselves when the type is not quantised
-  const std::byte* scales = nullptr;  // float16, cols / 32 per row; null when the type is not quantised
+  int rows = 0, cols = 0;             // cols is a multiple of 32 and of block_values(type)
+  const std::byte* quants = nullptr;  // a multiple of 16 bytes from the start of an expert's blob or a WeightMatrix
+  const std::byte* scales = nullptr;  // float16, one per block; null when the type has no plane of scales
 };
 
-// Bytes of the two planes of `values` weights.
+// Bytes of the two planes of `values` weights. Multiples of 64 for experts, whose rows and columns are multiples of 32.
 constexpr std::int64_t quants_bytes(TensorType type, std::int64_t values) {
-  return is_quantised(type) ? tensor_bytes(type, values) - values / kQuantBlock * 2 : tensor_bytes(type, values);
+  return values / block_values(type) * layout_of(type).quants_bytes;
 }
 constexpr std::int64_t scales_bytes(TensorType type, std::int64_t values) {
-  return is_quantised(type) ? values / kQuantBlock * 2 : 0;
+  return values / block_values(type) * layout_of(type).scales_bytes;
 }
 
 // Splits blocks in the file's order into planes. `file` holds tensor_bytes(type, values), the planes what the functions

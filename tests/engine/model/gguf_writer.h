@@ -159,25 +159,20 @@ inline std::string random_tensor_data(TensorType type, std::int64_t values, std:
             static_cast<std::uint16_t>((type == TensorType::q8_0 ? 0x1000 : 0x2000) + random() % 0x400));
         for (std::int64_t b = 2; b < block_bytes(type); ++b) out += static_cast<char>(random());
         break;
+      case TensorType::q4_k:
+      case TensorType::q5_k:  // minima of about the mean, so that values are of both signs
+        out += GgufWriter::raw(static_cast<std::uint16_t>(0x0800 + random() % 0x400));
+        out += GgufWriter::raw(
+            static_cast<std::uint16_t>((type == TensorType::q4_k ? 0x1400 : 0x1800) + random() % 0x400));
+        for (std::int64_t b = 4; b < block_bytes(type); ++b) out += static_cast<char>(random());
+        break;
+      case TensorType::q6_k:
+        for (std::int64_t b = 2; b < block_bytes(type); ++b) out += static_cast<char>(random());
+        out += GgufWriter::raw(static_cast<std::uint16_t>(0x0400 + random() % 0x400));
+        break;
     }
   }
   return out;
-}
-
-inline std::uint32_t ggml_id(TensorType type) {
-  switch (type) {
-    case TensorType::f32:
-      return 0;
-    case TensorType::f16:
-      return 1;
-    case TensorType::bf16:
-      return 30;
-    case TensorType::q8_0:
-      return 8;
-    case TensorType::q4_0:
-      return 2;
-  }
-  return 0;
 }
 
 struct TinyShape {
@@ -228,7 +223,7 @@ inline GgufWriter tiny_model(const TinyShape& s = {}) {
     std::int64_t values = 1;
     for (const std::int64_t extent : shape) values *= extent;
     w.tensors.push_back(
-        {name + ".weight", std::move(shape), ggml_id(type), random_tensor_data(type, values, random), {}});
+        {name + ".weight", std::move(shape), ggml_type_id(type), random_tensor_data(type, values, random), {}});
   };
   const std::int64_t width = s.width, q = width, kv = width / s.heads * s.kv_heads, ff = s.ff, experts = s.experts;
   add("token_embd", {width, vocab}, s.dense_type);

@@ -15,9 +15,6 @@
 namespace expertscope {
 namespace {
 
-constexpr TensorType kTypes[] = {TensorType::f32, TensorType::f16, TensorType::bf16, TensorType::q8_0,
-                                 TensorType::q4_0};
-
 std::span<const std::byte> bytes_of(const std::string& data) {
   return std::as_bytes(std::span(data));
 }
@@ -95,7 +92,9 @@ TEST_P(Products, AreThoseOfTheDequantisedMatrix) {
   std::mt19937 random(1);
   ThreadPool pool(2);
   Kernels kernels(pool);
-  for (const Shape shape : {Shape{1, 32}, Shape{8, 256}, Shape{13, 288}, Shape{70, 544}, Shape{300, 1056}}) {
+  for (Shape shape : {Shape{1, 32}, Shape{8, 256}, Shape{13, 288}, Shape{70, 544}, Shape{300, 1056}}) {
+    const int block = static_cast<int>(block_values(GetParam()));
+    shape.cols = (shape.cols + block - 1) / block * block;
     const std::string data = random_tensor_data(GetParam(), std::int64_t{shape.rows} * shape.cols, random);
     const WeightMatrix matrix(GetParam(), shape.rows, shape.cols, bytes_of(data));
     const std::vector<double> w = reference::dequantise(GetParam(), bytes_of(data));
@@ -126,16 +125,18 @@ TEST_P(Products, OfAnExpertAreItsFeedForwardNetwork) {
   std::mt19937 random(2);
   ThreadPool pool(2);
   Kernels kernels(pool);
-  const int width = 96, ff = 160;
+  const bool wide_blocks = block_values(GetParam()) > 32;
+  const int width = wide_blocks ? 256 : 96, ff = wide_blocks ? 512 : 160;
   const auto make = [&] { return random_tensor_data(GetParam(), width * ff, random); };
   const std::string gate = make(), up = make(), down = make();
   const WeightMatrix g(GetParam(), ff, width, bytes_of(gate)), u(GetParam(), ff, width, bytes_of(up)),
       d(GetParam(), width, ff, bytes_of(down));
   const auto values = [&](const std::string& data) { return reference::dequantise(GetParam(), bytes_of(data)); };
-  std::vector<std::vector<float>> x, h(5, std::vector<float>(ff)), y(5, std::vector<float>(width));
+  std::vector<std::vector<float>> x, h(5, std::vector<float>(static_cast<std::size_t>(ff))),
+      y(5, std::vector<float>(static_cast<std::size_t>(width)));
   std::vector<const float*> from, hidden_from;
   std::vector<float*> hidden, to;
-  for (std::size_t t = 0; t < 5; ++t) x.push_back(random_floats(width, random));
+  for (std::size_t t = 0; t < 5; ++t) x.push_back(random_floats(static_cast<std::size_t>(width), random));
   for (std::size_t t = 0; t < 5; ++t) {
     from.push_back(x[t].data());
     hidden.push_back(h[t].data());
@@ -148,7 +149,7 @@ TEST_P(Products, OfAnExpertAreItsFeedForwardNetwork) {
     expect_near(y[t], reference::expert(values(gate), values(up), values(down), x[t]), 2e-5);
 }
 
-INSTANTIATE_TEST_SUITE_P(Types, Products, testing::ValuesIn(kTypes),
+INSTANTIATE_TEST_SUITE_P(Types, Products, testing::ValuesIn(kTensorTypes),
                          [](const auto& type) { return std::string(name(type.param)); });
 
 TEST(Products, OfSeveralMatricesInOneLoopAreThoseOfEach) {
