@@ -25,7 +25,7 @@ WeightMatrix load_matrix(const GgufReader& file, const std::string& name) {
   const GgufTensor* tensor = file.find_tensor(name);
   ES_ASSERT(tensor, "the description has checked that the tensor is there");
   std::vector<std::byte> bytes(size(tensor->bytes));
-  file.read(tensor->file_offset, bytes, name);
+  file.read(*tensor, 0, bytes);
   const int cols = static_cast<int>(tensor->shape[0]);
   return WeightMatrix(tensor->type, static_cast<int>(tensor->values / cols), cols, bytes);
 }
@@ -89,7 +89,7 @@ void load_expert_matrix(const GgufReader& file, ExpertId id, std::string_view pa
   const GgufTensor* tensor = file.find_tensor(name);
   ES_ASSERT(tensor, "the description has checked that the tensor is there");
   scratch.resize(size(bytes));
-  file.read(tensor->file_offset + slice * bytes, scratch, name);
+  file.read(*tensor, slice * bytes, scratch);
   split_into_planes(matrix.type, values, scratch.data(), blob + matrix.quants_offset, blob + matrix.scales_offset);
 }
 

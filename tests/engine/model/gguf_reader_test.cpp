@@ -249,7 +249,7 @@ TEST(GgufReader, TellsOfAFileThatShrankMeanwhile) {
   const GgufReader reader(file.path());
   file.write(std::string_view(bytes).substr(0, 100));
   std::vector<std::byte> out(64);
-  EXPECT_THROW(reader.read(std::ssize(bytes) - 64, out, "a tensor"), InputError);
+  EXPECT_THROW(reader.read(reader.tensors().back(), 0, out), InputError);
   EXPECT_THROW(reader.sha256(), RunError);
 }
 
