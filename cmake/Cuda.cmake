@@ -36,7 +36,8 @@ if(NOT ES_CUDA STREQUAL "OFF")
 endif()
 message(STATUS "CUDA: ${ES_HAS_CUDA}")
 
-# Adds the folder's *.cu files, and leaves out its *_without_cuda.cpp files, when CUDA is built; the other way round when not.
+# Adds the folder's *.cu and *_with_cuda.cpp files, and leaves out its *_without_cuda.cpp files, when CUDA is built; the
+# other way round when not.
 # The CUDA files are a target of their own, so that C++ files compile alike in both kinds of build.
 function(es_add_cuda_sources target folder)
   if(ES_HAS_CUDA)
@@ -49,10 +50,27 @@ function(es_add_cuda_sources target folder)
       target_sources(${target} PRIVATE $<TARGET_OBJECTS:${target}_cuda>)
       target_link_libraries(${target} PUBLIC $<LINK_ONLY:CUDA::cudart_static>)
     endif()
+    file(GLOB_RECURSE cxx_sources CONFIGURE_DEPENDS ${CMAKE_SOURCE_DIR}/${folder}/*_with_cuda.cpp)
+    if(cxx_sources)
+      target_sources(${target} PRIVATE ${cxx_sources})
+      target_include_directories(${target} SYSTEM PRIVATE ${CUDAToolkit_INCLUDE_DIRS})
+    endif()
   else()
     file(GLOB_RECURSE substitutes CONFIGURE_DEPENDS ${CMAKE_SOURCE_DIR}/${folder}/*_without_cuda.cpp)
     if(substitutes)
       target_sources(${target} PRIVATE ${substitutes})
     endif()
+  endif()
+endfunction()
+
+# CUPTI and NVTX: headers alone. The program finds CUPTI's library when it runs (profiler/cupti_library.cpp), so that it
+# starts where there is none; the toolkit's folder is one of the places.
+function(es_use_cupti target)
+  if(ES_HAS_CUDA)
+    find_path(ES_CUPTI_INCLUDE_DIR cupti.h HINTS ${CUDAToolkit_INCLUDE_DIRS} ${CUDAToolkit_TARGET_DIR}/extras/CUPTI/include REQUIRED)
+    target_include_directories(${target} SYSTEM PRIVATE ${ES_CUPTI_INCLUDE_DIR})
+    set_property(SOURCE ${CMAKE_SOURCE_DIR}/profiler/cupti_library.cpp APPEND PROPERTY
+      COMPILE_DEFINITIONS ES_CUDA_LIBRARY_DIR="${CUDAToolkit_LIBRARY_DIR}")
+    target_link_libraries(${target} PUBLIC $<LINK_ONLY:${CMAKE_DL_LIBS}>)
   endif()
 endfunction()

@@ -4,7 +4,7 @@
 function(es_layer target folder)
   cmake_parse_arguments(arg "" "" "EXCLUDE" ${ARGN})
   file(GLOB_RECURSE sources CONFIGURE_DEPENDS ${CMAKE_SOURCE_DIR}/${folder}/*.cpp)
-  list(FILTER sources EXCLUDE REGEX "_without_cuda\\.cpp$")
+  list(FILTER sources EXCLUDE REGEX "_with(out)?_cuda\\.cpp$")
   foreach(excluded IN LISTS arg_EXCLUDE)
     list(REMOVE_ITEM sources ${CMAKE_SOURCE_DIR}/${excluded})
   endforeach()

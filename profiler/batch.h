@@ -9,6 +9,7 @@
 
 #include "engine/observer.h"
 #include "engine/run_info.h"
+#include "profiler/cupti_records.h"
 
 namespace expertscope {
 
@@ -28,6 +29,8 @@ struct Batch {
   std::map<std::int32_t, std::string> pieces;  // token id -> its bytes, which need not be whole UTF-8 characters
   std::vector<LogitsRecord> logits;
   std::vector<QualityRecord> quality;
+  GpuRecords gpu;                           // what CUPTI saw; from a file the copies alone, a Trace keeps no more
+  GpuTotals gpu_totals;                     // of everything but the copies
   std::map<std::string, std::string> wall;  // what may differ between two equal runs
   bool ended = false;                       // the run closed the session in order
 

@@ -12,6 +12,10 @@ namespace expertscope {
 // Codes that the profiler and the storage use; the engine has its own ("static.no_prior").
 namespace health_code {
 inline constexpr const char* kEventsDropped = "recorder.events_dropped";
+inline constexpr const char* kCuptiDropped = "cupti.records_dropped";
+inline constexpr const char* kCuptiNoTimes = "cupti.no_times";
+inline constexpr const char* kCuptiUnjoined = "cupti.unjoined";
+inline constexpr const char* kCuptiClock = "cupti.clock_residual";
 inline constexpr const char* kRowsSkipped = "session.rows_skipped";
 inline constexpr const char* kNotEnded = "session.not_ended";
 inline constexpr const char* kIdentity = "identity.";  // + name of the identity

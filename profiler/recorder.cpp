@@ -74,6 +74,10 @@ void Recorder::on_route(const RouteRecord& route) {
   push(routes_, route);
 }
 void Recorder::on_start(const RunInfo& info) {
+  {
+    const std::lock_guard lock(gpu_mutex_);
+    clock_origin_ns_ = info.clock_origin_ns;
+  }
   push_rare(info);
 }
 void Recorder::on_epoch(const EpochRecord& epoch) {
@@ -96,6 +100,10 @@ void Recorder::on_logits(const LogitsRecord& logits) {
 }
 void Recorder::on_quality(const QualityRecord& quality) {
   push_rare(quality);
+}
+void Recorder::on_gpu_records(GpuRecords&& records) {
+  const std::lock_guard lock(gpu_mutex_);
+  gpu_.append(std::move(records));
 }
 void Recorder::set_wall(std::string key, std::string value) {
   push_rare(Fact(std::move(key), std::move(value)));
@@ -150,10 +158,26 @@ void Recorder::drain_into(Batch& batch) {
         },
         std::move(entry.record));
   }
+  drain_gpu_into(batch);
   if (const std::uint64_t lost = dropped_.exchange(0, std::memory_order_relaxed)) {
     batch.health.push_back({health_code::kEventsDropped, Severity::loss, lost,
                             "The recording could not keep up and lost records; sums over them are too small."});
   }
+}
+
+void Recorder::drain_gpu_into(Batch& batch) {
+  std::int64_t origin_ns = 0;
+  {
+    const std::lock_guard lock(gpu_mutex_);
+    if (!clock_origin_ns_ || gpu_.empty()) return;
+    origin_ns = *clock_origin_ns_;
+    batch.gpu = std::exchange(gpu_, {});
+  }
+  const std::uint64_t early = move_to_session_clock(batch.gpu, origin_ns);
+  batch.gpu_totals = totals_of(batch.gpu);
+  if (early == 0) return;
+  gpu_before_start_ += early;
+  batch.wall["cupti_records_before_start"] = std::to_string(gpu_before_start_);
 }
 
 Collector::Collector(Recorder& recorder, std::chrono::milliseconds period,

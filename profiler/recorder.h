@@ -8,6 +8,7 @@
 #include <cstdint>
 #include <memory>
 #include <mutex>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <thread>
@@ -18,6 +19,7 @@
 #include "engine/observer.h"
 #include "engine/run_info.h"
 #include "profiler/batch_queue.h"
+#include "profiler/launch_listener.h"
 #include "profiler/ring.h"
 
 namespace expertscope {
@@ -51,6 +53,21 @@ class Recorder : public Observer {
   void on_logits(const LogitsRecord&) override;
   void on_quality(const QualityRecord&) override;
 
+  void on_launch_begin(const LaunchTag& tag) override {
+    if (launches_ != nullptr) [[unlikely]]
+      launches_->begin(tag);
+  }
+  void on_launch_end() override {
+    if (launches_ != nullptr) [[unlikely]]
+      launches_->end();
+  }
+
+  // Who hears of launches; nullptr for nobody. Engine's thread, or before the engine starts.
+  void set_launch_listener(LaunchListener* listener) { launches_ = listener; }
+  // What a device did, in times of CLOCK_MONOTONIC. They reach a batch once on_start() has told the session's clock.
+  // Any thread.
+  void on_gpu_records(GpuRecords&&);
+
   // A fact that may differ between two equal runs: dates, paths, the host, measured overheads.
   void set_wall(std::string key, std::string value);
 
@@ -77,6 +94,7 @@ class Recorder : public Observer {
   void push(Ring<T>&, const T&);
   void push_rare(Rare);
   void wake_collector();
+  void drain_gpu_into(Batch&);
   void drain_into(Batch&);  // collector's thread: everything up to the last event, no rare record out of its place
 
   const RecorderOptions options_;
@@ -84,6 +102,11 @@ class Recorder : public Observer {
   Ring<RouteRecord> routes_;
   std::mutex rare_mutex_;
   std::vector<RareEntry> rare_;
+  LaunchListener* launches_ = nullptr;
+  std::mutex gpu_mutex_;  // of the two below
+  GpuRecords gpu_;
+  std::optional<std::int64_t> clock_origin_ns_;
+  std::uint64_t gpu_before_start_ = 0;  // collector's thread
   std::atomic<std::uint64_t> dropped_{0};
   std::atomic<std::int64_t> waited_ns_{0};
   std::atomic<bool> wake_wanted_{false};

@@ -58,6 +58,8 @@ void Trace::append_rare(const Batch& batch) {
   add(marks, batch.marks);
   add(logits, batch.logits);
   add(quality, batch.quality);
+  add(gpu_copies, batch.gpu.copies);
+  gpu_totals += batch.gpu_totals;
   for (const auto& [id, bytes] : batch.pieces) pieces[id] = bytes;
   for (const auto& [key, value] : batch.wall) wall[key] = value;
   for (const HealthNote& note : batch.health) {

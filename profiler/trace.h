@@ -47,6 +47,8 @@ class Trace {
   std::map<std::int32_t, std::string> pieces;  // text of each token id that occurred
   std::vector<LogitsRecord> logits;
   std::vector<QualityRecord> quality;
+  std::vector<GpuCopyRecord> gpu_copies;  // as CUPTI saw them
+  GpuTotals gpu_totals;                   // of everything else that it saw
 
   TimeNs begin_ns() const { return 0; }
   TimeNs end_ns() const { return end_ns_; }  // end of the last record
