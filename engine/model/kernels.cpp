@@ -86,18 +86,30 @@ const std::byte* scales_of_row(const WeightView& w, int row) {
   return w.scales + static_cast<std::ptrdiff_t>(row) * scales_bytes(Type, w.cols);
 }
 
+// Where block number `block` of a row lies in the two planes, for types with blocks of 256 values.
 template <TensorType Type>
-requires(is_k_quant(Type)) void dequantise(const WeightView& w, int row, float* out) {
-  KBlock block;
-  for (int i = 0; i < w.cols / kKBlock; ++i, out += kKBlock) {
-    unpack_k_block<Type>(quants_of_row<Type>(w, row) + quants_bytes(Type, i * kKBlock),
-                         scales_of_row<Type>(w, row) + i * 2, block);
-    for (int v = 0; v < kKBlock / kLanes; ++v) store(k_values<Type>(block, v), out + v * kLanes);
+const std::byte* k_block(const WeightView& w, int row, int block) {
+  return quants_of_row<Type>(w, row) + quants_bytes(Type, block * kKBlock);
+}
+template <TensorType Type>
+const std::byte* k_scale(const WeightView& w, int row, int block) {
+  return has_scales_plane(Type) ? scales_of_row<Type>(w, row) + scales_bytes(Type, block * kKBlock) : nullptr;
+}
+
+template <TensorType Type>
+void dequantise_k_blocks(const WeightView& w, int row, float* out) {
+  KBlock parts;
+  for (int block = 0; block < w.cols / kKBlock; ++block, out += kKBlock) {
+    unpack_k_block<Type>(k_block<Type>(w, row, block), k_scale<Type>(w, row, block), parts);
+    for (int step = 0; step < kKBlock / kKStep; ++step) {
+      for (int i = 0; i < kKStep / kLanes; ++i) store(k_values<Type>(parts, step, i), out + step * kKStep + i * kLanes);
+    }
   }
 }
 
 template <TensorType Type>
 void dequantise(const WeightView& w, int row, float* out) {
+  if constexpr (is_k_quant(Type)) return dequantise_k_blocks<Type>(w, row, out);
   const std::byte* p = quants_of_row<Type>(w, row);
   const int blocks = w.cols / kQuantBlock;
   float scales[kScaleGroup] = {};
@@ -121,21 +133,39 @@ HWY_INLINE void store_sums(const Vec (&sums)[Rows], float* y) {
   }
 }
 
+// Rows [row, row + Rows) times a few tokens, where blocks have 256 values: each is taken apart once and meets all
+// tokens.
+//
+// Measured on an EPYC 9xx4 core at one token, bytes in a cache: Q4_K 8.5, Q5_K 9.2, Q6_K 11.3 GB/s. Sums of quant * x
+// for each 32 values, scaled afterwards, would give Q4_K another 15 %, but not the results of the dequantised matrix.
 template <TensorType Type, int Rows, int Tokens>
-requires(is_k_quant(Type)) void rows_times_few(const WeightView& w, int row, const float* const* x, float* const* y) {
+void k_rows_times_few(const WeightView& w, int row, const float* const* x, float* const* y) {
   Vec sums[Tokens][Rows];
   for (auto& token : sums) {
     for (Vec& s : token) s = set(0);
   }
-  KBlock block;
-  for (int i = 0; i < w.cols / kKBlock; ++i) {
+  const float* tokens[Tokens];
+  for (int t = 0; t < Tokens; ++t) tokens[t] = x[t];
+  const std::ptrdiff_t next_rows = Rows * quants_bytes(Type, w.cols);  // see rows_times_few
+  KBlock parts[Rows];
+  for (int block = 0; block < w.cols / kKBlock; ++block) {
     for (int r = 0; r < Rows; ++r) {
-      unpack_k_block<Type>(quants_of_row<Type>(w, row + r) + quants_bytes(Type, i * kKBlock),
-                           scales_of_row<Type>(w, row + r) + i * 2, block);
-      for (int v = 0; v < kKBlock / kLanes; ++v) {
-        const Vec weights = k_values<Type>(block, v);
-        for (int t = 0; t < Tokens; ++t)
-          sums[t][r] = hn::MulAdd(weights, load(x[t] + i * kKBlock + v * kLanes), sums[t][r]);
+      const std::byte* quants = k_block<Type>(w, row + r, block);
+      unpack_k_block<Type>(quants, k_scale<Type>(w, row + r, block), parts[r]);
+      if (Tokens > 1) continue;
+      for (int line = 0; line < layout_of(Type).quants_bytes; line += 64) __builtin_prefetch(quants + next_rows + line);
+    }
+    for (int step = 0; step < kKBlock / kKStep; ++step) {
+      const int col = block * kKBlock + step * kKStep;
+#pragma GCC unroll 8
+      for (int r = 0; r < Rows; ++r) {
+#pragma GCC unroll 8
+        for (int i = 0; i < kKStep / kLanes; ++i) {
+          const Vec weights = k_values<Type>(parts[r], step, i);
+          for (int t = 0; t < Tokens; ++t) {
+            sums[t][r] = hn::MulAdd(weights, load(tokens[t] + col + i * kLanes), sums[t][r]);
+          }
+        }
       }
     }
   }
@@ -149,6 +179,7 @@ requires(is_k_quant(Type)) void rows_times_few(const WeightView& w, int row, con
 // by one.
 template <TensorType Type, int Rows, int Tokens>
 void rows_times_few(const WeightView& w, int row, const float* const* x, float* const* y) {
+  if constexpr (is_k_quant(Type)) return k_rows_times_few<Type, Rows, Tokens>(w, row, x, y);
   const int blocks = w.cols / kQuantBlock;
   const std::byte* quants[Rows];
   const std::byte* scales[Rows];

@@ -1,9 +1,10 @@
 // The SIMD kernels of the forward pass, over float32 activations.
 //
 // Every dot product is one chain of fused multiply-adds in eight lanes, values 8i + lane in order of i, then a fixed
-// tree over the lanes: ((0+2)+(1+3)) + ((4+6)+(5+7)). Quantised weights are multiplied out first (quant * scale, which
-// is exact for Q8_0 and Q4_0), so results are those of the dequantised matrix. So a row's result is the same bits on
-// every x86-64-v3 CPU, whatever the batch it is in and however many threads share the rows.
+// tree over the lanes: ((0+2)+(1+3)) + ((4+6)+(5+7)). Quantised weights are multiplied out first, to the float32 values
+// that the `gguf` package gives them: exact for Q8_0, Q4_0 and Q6_K, d * scale * quant - dmin * minimum rounded once
+// for Q4_K and Q5_K. So results are those of the dequantised matrix, and a row's result is the same bits on every
+// x86-64-v3 CPU, whatever the batch it is in and however many threads share the rows.
 #pragma once
 
 #include <cstdint>
@@ -40,7 +41,7 @@ void add_scaled(const float* a, float factor, int n, float* x);  // x += factor 
 // The real values of one row: out[cols].
 void dequantise_row(const WeightView& w, int row, float* out);
 
-// Products with weight matrices, whose cols are a multiple of 32. Holds per-thread scratch; one object per pool user.
+// Products with weight matrices. Holds per-thread scratch; one object per pool user.
 class Kernels {
  public:
   explicit Kernels(ThreadPool& pool);
