@@ -52,12 +52,10 @@ void mark_losses(const Trace& trace, Prefetches& prefetches) {
     const auto found = prefetches.of_expert.find({change.device, change.layer, change.expert});
     if (found == prefetches.of_expert.end()) continue;
     const auto& list = found->second;
-    auto i =
-        std::ranges::upper_bound(list, change.at_ns, {}, [&](std::uint32_t k) { return prefetches.all[k].end_ns; });
-    while (i != list.begin()) {
-      Prefetch& p = prefetches.all[*--i];
+    for (auto i = list.rbegin(); i != list.rend(); ++i) {
+      Prefetch& p = prefetches.all[*i];
       if (p.lost_ns <= change.at_ns) break;
-      p.lost_ns = change.at_ns;
+      if (p.end_ns <= change.at_ns) p.lost_ns = change.at_ns;
     }
   }
 }

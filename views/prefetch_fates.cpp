@@ -3,12 +3,6 @@
 #include <algorithm>
 
 namespace expertscope {
-namespace {
-
-// One for each device that may have it on its way; older ones were cancelled, and nothing more will be heard of them.
-constexpr std::size_t kMostWaiting = 16;
-
-}  // namespace
 
 void PrefetchFates::update(const Trace& trace) {
   const auto cells = static_cast<std::size_t>(std::max(0, trace.info.layers)) *
@@ -22,9 +16,7 @@ void PrefetchFates::update(const Trace& trace) {
     if (copy.copy >= fates_.size()) fates_.resize(copy.copy + 1, PrefetchFate::pending);
     auto& waiting =
         waiting_[static_cast<std::size_t>(copy.layer) * static_cast<std::size_t>(trace.info.experts) + copy.expert];
-    if (!waiting.empty() && waiting.back().copy == copy.copy) continue;
-    if (waiting.size() == kMostWaiting) waiting.erase(waiting.begin());
-    waiting.push_back({copy.copy, copy.issued_ns});
+    if (waiting.empty() || waiting.back().copy != copy.copy) waiting.push_back({copy.copy, copy.issued_ns});
   }
   // An expert may be lost unused, fetched again and used within one step: losses and uses are settled in the order of
   // time.
