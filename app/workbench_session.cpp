@@ -92,6 +92,7 @@ bool WorkbenchSession::pump_file() {
 }
 
 bool WorkbenchSession::pump() {
+  if (std::exchange(closing_, false)) close_file();
   const bool live_changed = pump_live();
   const bool file_changed = pump_file();
   return std::exchange(switched_, false) || live_changed || file_changed;
@@ -116,12 +117,18 @@ void WorkbenchSession::send(const std::vector<Command>& commands) {
 
 void WorkbenchSession::open(const std::string& path) {
   problem_.clear();
+  closing_ = false;
   opening_path_ = absolute(path);
   opening_.reset();
   opening_ = std::make_unique<FileFollower>(opening_path_);
 }
 
+// Views call this while they draw the session that is to be closed.
 void WorkbenchSession::show_live() {
+  closing_ = true;
+}
+
+void WorkbenchSession::close_file() {
   opening_.reset();
   file_.reset();
   file_trace_.reset();

@@ -42,6 +42,7 @@ class WorkbenchSession {
   Hooks make_hooks(int default_tokens);
 
  private:
+  void close_file();
   bool pump_live();
   bool pump_file();
   std::vector<SessionSummary> list() const;
@@ -54,6 +55,7 @@ class WorkbenchSession {
   std::string opening_path_, file_path_, problem_;
   std::unique_ptr<Trace> file_trace_;
   bool switched_ = false;
+  bool closing_ = false;  // the opened session, at the next pump
 };
 
 // Of the bundled prompts file, for the control window.

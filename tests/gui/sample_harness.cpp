@@ -23,7 +23,10 @@ class SampleHarness : public GuiHarness {
   }
 
   const char* name() const override { return "sample"; }
-  void pump() override {}
+  void pump() override {
+    if (!std::exchange(closing_, false)) return;
+    opened_.reset();
+  }
   const Trace& trace() const override { return opened_ ? *opened_ : live_; }
   LiveStatus status() const override {
     if (!opened_) return status_;
@@ -46,7 +49,7 @@ class SampleHarness : public GuiHarness {
       opened_ = std::make_unique<Trace>(sample::trace({.prompts = 1, .tokens_each = kSavedTokens}));
       return std::string();
     };
-    hooks.show_live_run = [this] { opened_.reset(); };
+    hooks.show_live_run = [this] { closing_ = true; };  // the views are drawing it
     return hooks;
   }
 
@@ -127,7 +130,7 @@ class SampleHarness : public GuiHarness {
   Trace live_;
   std::unique_ptr<Trace> opened_;
   LiveStatus status_;
-  bool answered_ = false;
+  bool answered_ = false, closing_ = false;
 };
 
 }  // namespace
