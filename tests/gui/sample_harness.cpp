@@ -1,5 +1,6 @@
 #include <algorithm>
 #include <cmath>
+#include <utility>
 
 #include "engine/policy/registry.h"
 #include "tests/gui/gui_harness.h"
