@@ -1,6 +1,7 @@
 # External libraries as targets. Every one is first looked for with find_package, so that vcpkg, Conan and distribution
 # packages serve the same build; `./dev setup` installs what is missing on Debian. Their headers are system headers.
 find_package(Threads REQUIRED)
+find_package(OpenSSL REQUIRED COMPONENTS Crypto)
 find_package(hwy REQUIRED)
 find_package(nlohmann_json REQUIRED)
 find_package(fmt REQUIRED)
