@@ -1,7 +1,9 @@
 #include "profiler/health.h"
 
 #include <algorithm>
+#include <utility>
 
+#include "profiler/cupti_metrics.h"
 #include "profiler/identities.h"
 
 namespace expertscope {
@@ -25,6 +27,7 @@ std::vector<HealthNote> health_of(const Trace& trace) {
         health_code::kNotEnded, Severity::info, 1,
         "The session was not closed: it is still being written, or its run was interrupted."};
   }
+  for (HealthNote& note : cupti_notes(trace)) notes[note.code] = std::move(note);
   for (const Violation& violation : check_identities(trace)) {
     const std::string code = health_code::kIdentity + violation.identity;
     HealthNote& note = notes[code];

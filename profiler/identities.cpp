@@ -8,6 +8,7 @@
 #include <fmt/format.h>
 
 #include "profiler/attribution.h"
+#include "profiler/cupti_metrics.h"
 #include "profiler/metrics.h"
 
 namespace expertscope {
@@ -142,6 +143,15 @@ void check_attribution(const Trace& trace, Violations& out) {
   }
 }
 
+// What the device's own tracer saw of expert copies is what the engine says of them, byte for byte.
+void check_copies_by_cupti(const Trace& trace, Violations& out) {
+  const CuptiNumbers n = cupti_numbers(trace);
+  if (n.recorded && n.bytes_are_comparable && !n.bytes_are_equal()) {
+    out.push_back({"cupti_expert_bytes", fmt::format("CUPTI saw expert copies of {} bytes, the engine says {}.",
+                                                     n.expert_copy_bytes, n.engine_copy_bytes)});
+  }
+}
+
 }  // namespace
 
 std::vector<Violation> check_identities(const Trace& trace) {
@@ -153,6 +163,7 @@ std::vector<Violation> check_identities(const Trace& trace) {
   check_residency(trace, found);
   check_lanes(trace, found);
   check_attribution(trace, found);
+  check_copies_by_cupti(trace, found);
   return found;
 }
 

@@ -6,6 +6,7 @@
 #include "engine/error.h"
 #include "engine/policy/registry.h"
 #include "profiler/attribution.h"
+#include "profiler/cupti_metrics.h"
 #include "profiler/health.h"
 
 namespace expertscope {
@@ -169,6 +170,34 @@ Json health_block(const Trace& trace) {
   return block;
 }
 
+// Only in sessions that CUPTI took part in.
+void add_cupti_block(const Trace& trace, Json& report) {
+  const CuptiNumbers n = cupti_numbers(trace);
+  if (!n.recorded) return;
+  const CuptiResidual residual = cupti_residual(trace);
+  const auto us = [](TimeNs ns) { return static_cast<double>(ns) * 1e-3; };
+  const GpuTotals& totals = trace.gpu_totals;
+  report["cupti"] = {{"kernels", n.kernels},
+                     {"copies", n.copies},
+                     {"memsets", totals.memsets},
+                     {"synchronizations", totals.syncs},
+                     {"joined_kernels", n.joined_kernels},
+                     {"joined_copies", n.joined_copies},
+                     {"joined_share", n.joined_share()},
+                     {"expert_copy_bytes", n.expert_copy_bytes},
+                     {"engine_expert_copy_bytes", n.engine_copy_bytes},
+                     {"expert_copy_bytes_equal", n.bytes_are_comparable ? Json(n.bytes_are_equal()) : Json(nullptr)},
+                     {"dropped", n.dropped},
+                     {"kernel_seconds", seconds(totals.kernel_ns)},
+                     {"synchronization_seconds", seconds(totals.sync_ns)},
+                     {"overhead_seconds", seconds(totals.overhead_ns)},
+                     {"clock_residual_us",
+                      {{"copies", residual.copies},
+                       {"median", us(residual.median_ns)},
+                       {"max", us(residual.max_ns)},
+                       {"shift_median", us(residual.shift_median_ns)}}}};
+}
+
 // Facts are stored as text; those that are numbers become numbers again.
 Json wall_block(const Trace& trace) {
   Json block = Json::object();
@@ -252,6 +281,7 @@ nlohmann::ordered_json make_report(const Trace& trace) {
   report["quality"] = quality_block(trace);
   report["output"] = output_block(trace);
   report["epochs"] = epochs_block(trace);
+  add_cupti_block(trace, report);
   report["health"] = health_block(trace);
   report["wall"] = wall_block(trace);
   return report;

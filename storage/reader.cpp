@@ -8,12 +8,15 @@
 #include <utility>
 
 #include "profiler/health.h"
+#include "storage/gpu_tables.h"
 #include "storage/row_checks.h"
 #include "storage/session_facts.h"
 #include "storage/session_open.h"
 
 namespace expertscope {
 namespace {
+
+constexpr std::int64_t kFirstSchemaWithGpuTables = 2;
 
 // One table that grows: reads the rows after the last one seen. The first column is the key that says so.
 struct Cursor {
@@ -71,6 +74,8 @@ struct SessionReader::State {
   RowChecks checks;
   Cursor steps, works, copies, demands, residency, tokens, epochs, prompts, marks, health, logits, quality;
   sqlite::Statement piece;
+  std::optional<Cursor> gpu_copies;  // a session of the first schema has none
+  std::optional<GpuTotalsReader> gpu_totals;
   std::set<std::int32_t> known_pieces;
   std::uint64_t skipped = 0;
   std::set<std::string> skipped_tables;
@@ -98,7 +103,13 @@ SessionReader::State::State(const std::string& file, Check check)
       health(db, "health", "id", "code, severity, count, text"),
       logits(db, "logit", "id", "prompt, rank, token_id, logit"),
       quality(db, "quality", "id", "prompt, nll_sum, tokens"),
-      piece(db, "SELECT bytes FROM piece WHERE token_id = ?") {}
+      piece(db, "SELECT bytes FROM piece WHERE token_id = ?") {
+  if (db.integer("PRAGMA user_version") < kFirstSchemaWithGpuTables) return;
+  gpu_totals.emplace(db);
+  gpu_copies.emplace(db, "CUPTI_ACTIVITY_KIND_MEMCPY", "rowid",
+                     "start, end, deviceId, contextId, streamId, correlationId, bytes, copyKind, srcKind, dstKind, "
+                     "srcDeviceId, dstDeviceId, graphNodeId, copyCount, step, layer, expert, work_kind, copy_reason");
+}
 
 void SessionReader::State::start_over() {
   data_version = -1;
@@ -110,6 +121,9 @@ void SessionReader::State::start_over() {
                          &logits, &quality}) {
     cursor->last = Cursor::kBeforeFirst;
   }
+  if (!gpu_copies) return;
+  gpu_copies->last = Cursor::kBeforeFirst;
+  gpu_totals->start_over();
 }
 
 template <typename Record, typename RowCheck>
@@ -168,6 +182,11 @@ void SessionReader::State::read_rows(Batch& batch) {
   read_table(marks, batch.marks, &RowChecks::mark);
   read_table(health, batch.health, &RowChecks::health);
   read_table(quality, batch.quality, &RowChecks::quality);
+  if (!gpu_copies) return;
+  read_table(*gpu_copies, batch.gpu.copies, &RowChecks::gpu_copy);
+  const std::uint64_t before = skipped;
+  batch.gpu_totals = gpu_totals->read_new(skipped);
+  if (skipped > before) skipped_tables.insert("CUPTI_ACTIVITY_KIND_*");
 }
 
 // The table is not in the order of arrival: read whole at first, then the texts of newly seen tokens one by one.

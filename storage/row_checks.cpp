@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <limits>
 
 #include "storage/route_codec.h"
 
@@ -13,6 +14,7 @@ constexpr TimeNs kLongestSessionNs = TimeNs{1} << 55;  // more than a year
 constexpr std::int64_t kLargestBytes = std::int64_t{1} << 50;
 constexpr std::int64_t kSumBound = std::int64_t{1} << 61;
 constexpr std::int64_t kMaxDevices = 64;
+constexpr std::int64_t kLastTaggedId = 2046;
 constexpr std::size_t kLongestName = 4096, kLongestText = 64 << 20;
 
 template <typename Record>
@@ -253,6 +255,41 @@ std::optional<QualityRecord> RowChecks::quality(const sqlite::Statement& row, in
   q.tokens = f.integer<std::uint64_t>(kMax32);
   f.require(q.nll_sum >= 0);
   return if_sound(f, std::move(q));
+}
+
+std::optional<GpuCopyRecord> RowChecks::gpu_copy(const sqlite::Statement& row, int first) {
+  RowFields f(row, first);
+  GpuCopyRecord c;
+  c.start_ns = f.time();
+  c.end_ns = f.time();
+  c.device = f.integer<std::uint32_t>(kMaxDevices - 1);
+  c.context = f.integer<std::uint32_t>(kMax32);
+  c.stream = f.integer<std::uint32_t>(kMax32);
+  c.correlation = f.or_zero<std::uint32_t>(kMax32);
+  c.bytes = f.integer<std::int64_t>(kLargestBytes);
+  c.copy_kind = f.integer<std::uint8_t>(kGpuCopyKinds - 1);
+  c.source_kind = f.integer<std::uint8_t>(kGpuMemoryKinds - 1);
+  c.target_kind = f.integer<std::uint8_t>(kGpuMemoryKinds - 1);
+  c.source_device = f.integer<std::uint32_t>(kMaxDevices - 1);
+  c.target_device = f.integer<std::uint32_t>(kMaxDevices - 1);
+  c.graph_node = f.or_zero<std::uint64_t>(std::numeric_limits<std::int64_t>::max());
+  c.copies = f.integer<std::uint64_t>(kMax32);
+  if (!f.is_null()) {
+    LaunchTag tag;
+    tag.step = f.integer<std::uint32_t>(kMax32);
+    tag.layer = f.or_none(kLastTaggedId);
+    tag.expert = f.or_none(kLastTaggedId);
+    tag.is_copy = f.is_null();  // of the two kinds of purpose one is there
+    if (tag.is_copy) {
+      f.skip();
+      tag.reason = f.one_of<CopyReason>(kCopyReasons);
+    } else {
+      tag.kind = f.one_of<WorkKind>(kWorkKinds);
+    }
+    c.tag = pack(tag);
+  }
+  f.require(c.end_ns >= c.start_ns && f.sound() && within_budget(gpu_copy_bytes_, c.bytes));
+  return if_sound(f, std::move(c));
 }
 
 }  // namespace expertscope

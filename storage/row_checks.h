@@ -33,6 +33,17 @@ class RowFields {
   }
   bool flag() { return integer<int>(1) != 0; }
   std::uint16_t or_none(std::int64_t largest);  // NULL: kNone16
+  template <typename T>
+  T or_zero(std::int64_t largest) {  // NULL: 0
+    if (is_null()) return skip<T>();
+    return integer<T>(largest);
+  }
+  bool is_null() const { return row_.is_null(column_); }
+  template <typename T = int>
+  T skip() {
+    ++column_;
+    return T{};
+  }
   double real();
   TimeNs time();
   std::string text(std::size_t longest);
@@ -64,6 +75,7 @@ class RowChecks {
   std::optional<MarkRecord> mark(const sqlite::Statement&, int first);
   std::optional<HealthNote> health(const sqlite::Statement&, int first);
   std::optional<QualityRecord> quality(const sqlite::Statement&, int first);
+  std::optional<GpuCopyRecord> gpu_copy(const sqlite::Statement&, int first);
 
  private:
   // Sums over a session must not overflow: a row that would take one past the bound makes no sense.
@@ -72,7 +84,8 @@ class RowChecks {
   std::int64_t layers_ = 0xfffe, experts_ = 0xfffe, vocab_ = 0x7fffffff;
   std::int64_t last_step_ = -1, last_demand_step_ = 0, last_epoch_ = -1;
   TimeNs last_step_start_ns_ = 0;
-  std::int64_t work_ns_ = 0, work_bytes_ = 0, copy_ns_ = 0, copy_bytes_ = 0, step_ns_ = 0, demand_ns_ = 0;
+  std::int64_t work_ns_ = 0, work_bytes_ = 0, copy_ns_ = 0, copy_bytes_ = 0, step_ns_ = 0, demand_ns_ = 0,
+               gpu_copy_bytes_ = 0;
 };
 
 }  // namespace expertscope

@@ -5,7 +5,8 @@
 -- Rows of each table are in the order in which they were recorded (id). Two equal runs on an emulated machine have equal
 -- rows in every table but `wall`.
 --
--- application_id 0x45585053 ("EXPS") and user_version (the number of this schema) are set by the writer.
+-- application_id 0x45585053 ("EXPS") and user_version (the number of this schema) are set by the writer. A line "-- Schema N"
+-- begins what schema N added: a session of schema N - 1 has everything above it and nothing below.
 
 -- What the run is: model, machine, memory, start of the policy. One row a fact; storage/session_facts.cpp lists the keys.
 -- JSON texts are whole, so that a session replays without the files that it was made from.
@@ -276,3 +277,194 @@ FROM copy c JOIN ENUM_COPY_REASON r ON r.id = c.reason WHERE c.lane = 2 AND c.re
 CREATE VIEW v_health AS
 SELECT h.code, s.name AS severity, sum(h.count) AS count, max(h.text) AS text
 FROM health h LEFT JOIN ENUM_SEVERITY s ON s.id = h.severity GROUP BY h.code;
+
+-- Schema 2
+
+-- What CUPTI saw the device do. Names and columns of these tables are those of Nsight Systems' SQLite export, so that its
+-- scripts work on a session; the columns from `step` on are ours: they say what the engine launched it for, and are NULL
+-- where no launch of the engine's was found. Times are in the session's clock like all others; both 0: CUPTI had no times.
+-- Empty in sessions that CUPTI took no part in.
+
+CREATE TABLE StringIds (
+  id    INTEGER NOT NULL PRIMARY KEY,
+  value TEXT NOT NULL
+) STRICT;
+
+CREATE TABLE TARGET_INFO_GPU (
+  vmId            INTEGER NOT NULL,
+  id              INTEGER NOT NULL,  -- deviceId
+  name            TEXT,
+  l2CacheSize     INTEGER,  -- bytes
+  totalMemory     INTEGER,  -- bytes
+  memoryBandwidth INTEGER,  -- bytes per second
+  clockRate       INTEGER,  -- Hz
+  smCount         INTEGER,
+  cuDevice        INTEGER,
+  computeMajor    INTEGER,
+  computeMinor    INTEGER
+) STRICT;
+
+CREATE TABLE CUPTI_ACTIVITY_KIND_KERNEL (
+  start                   INTEGER NOT NULL,  -- ns
+  end                     INTEGER NOT NULL,  -- ns
+  deviceId                INTEGER NOT NULL,
+  contextId               INTEGER NOT NULL,
+  greenContextId          INTEGER,
+  streamId                INTEGER NOT NULL,
+  correlationId           INTEGER,           -- of the API call that launched it
+  globalPid               INTEGER,           -- process id << 24
+  demangledName           INTEGER NOT NULL,  -- StringIds
+  shortName               INTEGER NOT NULL,  -- StringIds
+  mangledName             INTEGER,           -- StringIds
+  launchType              INTEGER,           -- ENUM_CUDA_KERNEL_LAUNCH_TYPE
+  cacheConfig             INTEGER,
+  registersPerThread      INTEGER NOT NULL,
+  gridX                   INTEGER NOT NULL,
+  gridY                   INTEGER NOT NULL,
+  gridZ                   INTEGER NOT NULL,
+  blockX                  INTEGER NOT NULL,
+  blockY                  INTEGER NOT NULL,
+  blockZ                  INTEGER NOT NULL,
+  staticSharedMemory      INTEGER NOT NULL,  -- bytes
+  dynamicSharedMemory     INTEGER NOT NULL,  -- bytes
+  localMemoryPerThread    INTEGER NOT NULL,  -- bytes
+  localMemoryTotal        INTEGER NOT NULL,  -- bytes
+  gridId                  INTEGER NOT NULL,
+  sharedMemoryExecuted    INTEGER,           -- bytes
+  graphNodeId             INTEGER,           -- NULL: not launched by a CUDA graph
+  sharedMemoryLimitConfig INTEGER,
+  step                    INTEGER,
+  layer                   INTEGER,
+  expert                  INTEGER,
+  work_kind               INTEGER,           -- ENUM_WORK_KIND of the launch
+  copy_reason             INTEGER            -- ENUM_COPY_REASON, when it was launched as a copy
+) STRICT;
+
+CREATE TABLE CUPTI_ACTIVITY_KIND_MEMCPY (
+  start           INTEGER NOT NULL,  -- ns
+  end             INTEGER NOT NULL,  -- ns
+  deviceId        INTEGER NOT NULL,
+  contextId       INTEGER NOT NULL,
+  greenContextId  INTEGER,
+  streamId        INTEGER NOT NULL,
+  correlationId   INTEGER,
+  globalPid       INTEGER,           -- process id << 24
+  bytes           INTEGER NOT NULL,
+  copyKind        INTEGER NOT NULL,  -- ENUM_CUDA_MEMCPY_OPER
+  deprecatedSrcId INTEGER,
+  srcKind         INTEGER,           -- ENUM_CUDA_MEM_KIND
+  dstKind         INTEGER,           -- ENUM_CUDA_MEM_KIND
+  srcDeviceId     INTEGER,
+  srcContextId    INTEGER,
+  dstDeviceId     INTEGER,
+  dstContextId    INTEGER,
+  migrationCause  INTEGER,
+  graphNodeId     INTEGER,
+  virtualAddress  INTEGER,
+  copyCount       INTEGER,           -- copies that a batch call merged into this one
+  step            INTEGER,
+  layer           INTEGER,
+  expert          INTEGER,
+  work_kind       INTEGER,           -- ENUM_WORK_KIND, when it was part of a launch
+  copy_reason     INTEGER            -- ENUM_COPY_REASON
+) STRICT;
+
+CREATE TABLE CUPTI_ACTIVITY_KIND_MEMSET (
+  start          INTEGER NOT NULL,  -- ns
+  end            INTEGER NOT NULL,  -- ns
+  deviceId       INTEGER NOT NULL,
+  contextId      INTEGER NOT NULL,
+  greenContextId INTEGER,
+  streamId       INTEGER NOT NULL,
+  correlationId  INTEGER,
+  globalPid      INTEGER,           -- process id << 24
+  value          INTEGER NOT NULL,
+  bytes          INTEGER NOT NULL,
+  graphNodeId    INTEGER,
+  memKind        INTEGER,           -- ENUM_CUDA_MEM_KIND
+  step           INTEGER,
+  layer          INTEGER,
+  expert         INTEGER,
+  work_kind      INTEGER,           -- ENUM_WORK_KIND
+  copy_reason    INTEGER            -- ENUM_COPY_REASON
+) STRICT;
+
+CREATE TABLE CUPTI_ACTIVITY_KIND_SYNCHRONIZATION (
+  start          INTEGER NOT NULL,  -- ns
+  end            INTEGER NOT NULL,  -- ns
+  deviceId       INTEGER NOT NULL,
+  contextId      INTEGER NOT NULL,
+  greenContextId INTEGER,
+  streamId       INTEGER NOT NULL,  -- 4294967295: of no stream
+  correlationId  INTEGER,
+  globalPid      INTEGER,           -- process id << 24
+  syncType       INTEGER NOT NULL,  -- ENUM_CUPTI_SYNC_TYPE
+  eventId        INTEGER NOT NULL,  -- 4294967295: of no event
+  eventSyncId    INTEGER
+) STRICT;
+
+-- What CUPTI and the driver cost the host's threads.
+CREATE TABLE CUPTI_ACTIVITY_KIND_OVERHEAD (
+  start         INTEGER NOT NULL,  -- ns
+  end           INTEGER NOT NULL,  -- ns
+  eventClass    INTEGER NOT NULL,
+  globalTid     INTEGER,           -- process id << 24 | thread id
+  correlationId INTEGER,
+  nameId        INTEGER,           -- StringIds
+  overheadType  INTEGER            -- ENUM_CUPTI_OVERHEAD_TYPE
+) STRICT;
+
+CREATE TABLE ENUM_CUDA_MEMCPY_OPER (id INTEGER NOT NULL PRIMARY KEY, name TEXT, label TEXT) STRICT;
+CREATE TABLE ENUM_CUDA_MEM_KIND (id INTEGER NOT NULL PRIMARY KEY, name TEXT, label TEXT) STRICT;
+CREATE TABLE ENUM_CUDA_KERNEL_LAUNCH_TYPE (id INTEGER NOT NULL PRIMARY KEY, name TEXT, label TEXT) STRICT;
+CREATE TABLE ENUM_CUPTI_SYNC_TYPE (id INTEGER NOT NULL PRIMARY KEY, name TEXT, label TEXT) STRICT;
+CREATE TABLE ENUM_CUPTI_OVERHEAD_TYPE (id INTEGER NOT NULL PRIMARY KEY, name TEXT, label TEXT) STRICT;
+
+INSERT INTO ENUM_CUDA_MEMCPY_OPER VALUES (0, 'CUDA_MEMCPY_KIND_UNKNOWN', 'Unknown'),
+  (1, 'CUDA_MEMCPY_KIND_HTOD', 'Host-to-Device'), (2, 'CUDA_MEMCPY_KIND_DTOH', 'Device-to-Host'),
+  (3, 'CUDA_MEMCPY_KIND_HTOA', 'Host-to-Array'), (4, 'CUDA_MEMCPY_KIND_ATOH', 'Array-to-Host'),
+  (5, 'CUDA_MEMCPY_KIND_ATOA', 'Array-to-Array'), (6, 'CUDA_MEMCPY_KIND_ATOD', 'Array-to-Device'),
+  (7, 'CUDA_MEMCPY_KIND_DTOA', 'Device-to-Array'), (8, 'CUDA_MEMCPY_KIND_DTOD', 'Device-to-Device'),
+  (9, 'CUDA_MEMCPY_KIND_HTOH', 'Host-to-Host'), (10, 'CUDA_MEMCPY_KIND_PTOP', 'Peer-to-Peer'),
+  (11, 'CUDA_MEMCPY_KIND_UVM_HTOD', 'Unified Host-to-Device'), (12, 'CUDA_MEMCPY_KIND_UVM_DTOH', 'Unified Device-to-Host'),
+  (13, 'CUDA_MEMCPY_KIND_UVM_DTOD', 'Unified Device-to-Device');
+INSERT INTO ENUM_CUDA_MEM_KIND VALUES (0, 'CUDA_MEMOPR_MEMORY_KIND_PAGEABLE', 'Pageable'),
+  (1, 'CUDA_MEMOPR_MEMORY_KIND_PINNED', 'Pinned'), (2, 'CUDA_MEMOPR_MEMORY_KIND_DEVICE', 'Device'),
+  (3, 'CUDA_MEMOPR_MEMORY_KIND_ARRAY', 'Array'), (4, 'CUDA_MEMOPR_MEMORY_KIND_MANAGED', 'Managed'),
+  (5, 'CUDA_MEMOPR_MEMORY_KIND_DEVICE_STATIC', 'Device Static'),
+  (6, 'CUDA_MEMOPR_MEMORY_KIND_MANAGED_STATIC', 'Managed Static'), (7, 'CUDA_MEMOPR_MEMORY_KIND_UNKNOWN', 'Unknown');
+INSERT INTO ENUM_CUDA_KERNEL_LAUNCH_TYPE VALUES (0, 'CUDA_KERNEL_LAUNCH_TYPE_UNKNOWN', 'Unknown'),
+  (1, 'CUDA_KERNEL_LAUNCH_TYPE_REGULAR', 'Regular'),
+  (2, 'CUDA_KERNEL_LAUNCH_TYPE_COOPERATIVE_SINGLE_DEVICE', 'Coop Single Device'),
+  (3, 'CUDA_KERNEL_LAUNCH_TYPE_COOPERATIVE_MULTI_DEVICE', 'Coop Multi Device');
+INSERT INTO ENUM_CUPTI_SYNC_TYPE VALUES (0, 'CUPTI_ACTIVITY_SYNCHRONIZATION_TYPE_UNKNOWN', 'Unknown'),
+  (1, 'CUPTI_ACTIVITY_SYNCHRONIZATION_TYPE_EVENT_SYNCHRONIZE', 'Event sync'),
+  (2, 'CUPTI_ACTIVITY_SYNCHRONIZATION_TYPE_STREAM_WAIT_EVENT', 'Stream wait sync'),
+  (3, 'CUPTI_ACTIVITY_SYNCHRONIZATION_TYPE_STREAM_SYNCHRONIZE', 'Stream sync'),
+  (4, 'CUPTI_ACTIVITY_SYNCHRONIZATION_TYPE_CONTEXT_SYNCHRONIZE', 'Context sync');
+INSERT INTO ENUM_CUPTI_OVERHEAD_TYPE VALUES (0, 'CUPTI_ACTIVITY_OVERHEAD_UNKNOWN', 'Unknown'),
+  (1, 'CUPTI_ACTIVITY_OVERHEAD_DRIVER_COMPILER', 'Driver compiler'),
+  (65536, 'CUPTI_ACTIVITY_OVERHEAD_CUPTI_BUFFER_FLUSH', 'Buffer flush'),
+  (131072, 'CUPTI_ACTIVITY_OVERHEAD_CUPTI_INSTRUMENTATION', 'Instrumentation'),
+  (196608, 'CUPTI_ACTIVITY_OVERHEAD_CUPTI_RESOURCE', 'Resources'),
+  (262144, 'CUPTI_ACTIVITY_OVERHEAD_RUNTIME_TRIGGERED_MODULE_LOADING', 'Module loading'),
+  (327680, 'CUPTI_ACTIVITY_OVERHEAD_LAZY_FUNCTION_LOADING', 'Lazy function loading'),
+  (393216, 'CUPTI_ACTIVITY_OVERHEAD_COMMAND_BUFFER_FULL', 'Command buffer full'),
+  (458752, 'CUPTI_ACTIVITY_OVERHEAD_ACTIVITY_BUFFER_REQUEST', 'Buffer request'),
+  (524288, 'CUPTI_ACTIVITY_OVERHEAD_UVM_ACTIVITY_INIT', 'Unified memory start');
+
+-- Kernels with what they were launched for.
+CREATE VIEW v_kernel AS
+SELECT k.start AS start_ns, k.end AS end_ns, k.end - k.start AS duration_ns, s.value AS name, k.step, w.name AS kind,
+       r.name AS reason, k.layer, k.expert, k.deviceId AS device, k.streamId AS stream, k.correlationId AS correlation
+FROM CUPTI_ACTIVITY_KIND_KERNEL k LEFT JOIN StringIds s ON s.id = k.shortName LEFT JOIN ENUM_WORK_KIND w ON w.id = k.work_kind
+     LEFT JOIN ENUM_COPY_REASON r ON r.id = k.copy_reason;
+
+-- Copies as the device made them; v_copy has the engine's own word.
+CREATE VIEW v_memcpy AS
+SELECT m.start AS start_ns, m.end AS end_ns, m.end - m.start AS duration_ns, o.label AS direction, m.bytes, m.step,
+       r.name AS reason, w.name AS kind, m.layer, m.expert, a.label AS source, b.label AS target, m.deviceId AS device,
+       m.streamId AS stream, m.correlationId AS correlation
+FROM CUPTI_ACTIVITY_KIND_MEMCPY m LEFT JOIN ENUM_CUDA_MEMCPY_OPER o ON o.id = m.copyKind
+     LEFT JOIN ENUM_COPY_REASON r ON r.id = m.copy_reason LEFT JOIN ENUM_WORK_KIND w ON w.id = m.work_kind
+     LEFT JOIN ENUM_CUDA_MEM_KIND a ON a.id = m.srcKind LEFT JOIN ENUM_CUDA_MEM_KIND b ON b.id = m.dstKind;

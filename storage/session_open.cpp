@@ -3,6 +3,7 @@
 #include <map>
 #include <string_view>
 #include <utility>
+#include <vector>
 
 #include <fmt/format.h>
 
@@ -36,9 +37,9 @@ void check_version(const std::string& path, std::uint32_t version) {
     refuse(Refusal::newer, path,
            fmt::format("it has schema {}, this program reads schema {}; update ExpertScope", version, kSchemaVersion));
   }
-  if (version < kSchemaVersion) {
+  if (version < kOldestSchemaVersion) {
     refuse(Refusal::too_old, path,
-           fmt::format("it has schema {}, this program reads schema {}", version, kSchemaVersion));
+           fmt::format("it has schema {}, this program reads schemas from {} on", version, kOldestSchemaVersion));
   }
 }
 
@@ -82,25 +83,28 @@ Schema schema_of(sqlite::Database& db) {
   return schema;
 }
 
-const Schema& expected_schema() {
-  static const Schema schema = [] {
-    sqlite::Database memory(":memory:", SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE | SQLITE_OPEN_NOMUTEX);
-    memory.exec(std::string(schema_sql()));
-    return schema_of(memory);
-  }();
-  return schema;
+Schema expected_schema(std::uint32_t version) {
+  sqlite::Database memory(":memory:", SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE | SQLITE_OPEN_NOMUTEX);
+  memory.exec(std::string(schema_sql(version)));
+  return schema_of(memory);
 }
 
-void check_schema(const std::string& path, sqlite::Database& db) {
+void check_schema(const std::string& path, sqlite::Database& db, std::uint32_t version) {
+  static const std::vector<Schema> all = [] {
+    std::vector<Schema> schemas;
+    for (std::uint32_t v = kOldestSchemaVersion; v <= kSchemaVersion; ++v) schemas.push_back(expected_schema(v));
+    return schemas;
+  }();
+  const Schema& expected = all[version - kOldestSchemaVersion];
   const Schema found = schema_of(db);
-  for (const auto& [name, entry] : expected_schema()) {
+  for (const auto& [name, entry] : expected) {
     const auto place = found.find(name);
     if (place == found.end()) refuse(Refusal::damaged, path, fmt::format("its {} '{}' is missing", entry.first, name));
     if (place->second != entry)
       refuse(Refusal::damaged, path, fmt::format("its {} '{}' has been altered", entry.first, name));
   }
   for (const auto& [name, entry] : found) {
-    const bool harmless = expected_schema().contains(name) || entry.first == "index" || name.starts_with("sqlite_");
+    const bool harmless = expected.contains(name) || entry.first == "index" || name.starts_with("sqlite_");
     if (!harmless) {
       refuse(Refusal::damaged, path,
              fmt::format("it has a {} '{}' that sessions do not have", entry.first, name.substr(0, 80)));
@@ -130,8 +134,9 @@ sqlite::Database open_session(const std::string& path, Check check) {
       if (found != "ok") refuse(Refusal::damaged, path, found);
     }
     // The header's version may have been the one before a crash was repaired.
-    check_version(path, static_cast<std::uint32_t>(db.integer("PRAGMA user_version")));
-    check_schema(path, db);
+    const auto version = static_cast<std::uint32_t>(db.integer("PRAGMA user_version"));
+    check_version(path, version);
+    check_schema(path, db, version);
     return db;
   } catch (const sqlite::Error& error) {
     throw refusal_of(path, error);

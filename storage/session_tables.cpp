@@ -1,53 +1,10 @@
 #include "storage/session_tables.h"
 
-#include <type_traits>
-
 #include "storage/route_codec.h"
+#include "storage/row_insert.h"
 #include "storage/session_facts.h"
 
 namespace expertscope {
-namespace {
-
-struct Blob {
-  std::string_view bytes;
-};
-struct MaybeNone {  // kNone16 is stored as NULL
-  std::uint16_t value;
-};
-
-template <typename T>
-void bind(sqlite::Statement& statement, int index, const T& value) {
-  if constexpr (std::is_same_v<T, Blob>) {
-    statement.bind_blob(index, value.bytes);
-  } else if constexpr (std::is_same_v<T, MaybeNone>) {
-    if (value.value == kNone16)
-      statement.bind_null(index);
-    else
-      statement.bind(index, std::int64_t{value.value});
-  } else if constexpr (std::is_floating_point_v<T>) {
-    statement.bind(index, static_cast<double>(value));
-  } else if constexpr (std::is_integral_v<T> || std::is_enum_v<T>) {
-    statement.bind(index, static_cast<std::int64_t>(value));
-  } else {
-    statement.bind(index, std::string_view(value));
-  }
-}
-
-template <typename... Values>
-void insert_row(sqlite::Statement& statement, const Values&... values) {
-  int index = 0;
-  (bind(statement, ++index, values), ...);
-  statement.run();
-}
-
-std::string insert_sql(const char* table, const char* columns, int count) {
-  std::string sql = std::string("INSERT INTO ") + table + " (" + columns + ") VALUES (?";
-  for (int i = 1; i < count; ++i) sql += ",?";
-  return sql + ")";
-}
-
-}  // namespace
-
 SessionTables::SessionTables(sqlite::Database& db)
     : fact_(db, "INSERT OR REPLACE INTO session (key, value) VALUES (?,?)"),
       wall_(db, "INSERT OR REPLACE INTO wall (key, value) VALUES (?,?)"),
@@ -88,7 +45,8 @@ SessionTables::SessionTables(sqlite::Database& db)
       mark_(db, insert_sql("mark", "at_ns, at_token, text", 3)),
       health_(db, insert_sql("health", "code, severity, count, text", 4)),
       logit_(db, insert_sql("logit", "prompt, rank, token_id, logit", 4)),
-      quality_(db, insert_sql("quality", "prompt, nll_sum, tokens", 3)) {}
+      quality_(db, insert_sql("quality", "prompt, nll_sum, tokens", 3)),
+      gpu_(db) {}
 
 void SessionTables::insert(const Batch& batch) {
   insert_start(batch);
@@ -96,6 +54,7 @@ void SessionTables::insert(const Batch& batch) {
   insert_texts(batch);
   insert_lanes(batch);
   insert_experts(batch);
+  gpu_.insert(batch.gpu);
   insert_steps(batch);
   update_headline(batch);
 }

@@ -6,6 +6,7 @@
 #include <string>
 
 #include "profiler/batch.h"
+#include "storage/gpu_tables.h"
 #include "storage/sqlite.h"
 
 namespace expertscope {
@@ -34,6 +35,7 @@ class SessionTables {
 
   sqlite::Statement fact_, wall_, headline_, step_, work_, copy_, demand_, residency_, token_, piece_, route_, epoch_,
       prompt_, mark_, health_, logit_, quality_;
+  GpuTables gpu_;
   Headline totals_;
   std::map<std::uint32_t, Demands> open_demands_;  // of steps whose record has not come yet
   std::string route_bytes_;

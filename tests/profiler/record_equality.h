@@ -48,6 +48,10 @@ inline auto fields(const LogitsRecord& l) {
 inline auto fields(const QualityRecord& q) {
   return std::tuple(q.prompt, q.nll_sum, q.tokens);
 }
+inline auto fields(const GpuCopyRecord& c) {
+  return std::tuple(c.start_ns, c.end_ns, c.tag, c.graph_node, c.device, c.context, c.stream, c.correlation, c.bytes,
+                    c.copies, c.copy_kind, c.source_kind, c.target_kind, c.source_device, c.target_device);
+}
 inline auto fields(const RouteRecord& r) {
   return std::tuple(r.step, r.layer, r.token, r.picks, r.gates, r.gate_entries, r.expert, r.weight, r.gate);
 }
@@ -74,6 +78,8 @@ inline void expect_equal(const Trace& a, const Trace& b) {
   expect_equal(a.marks, b.marks, "mark");
   expect_equal(a.logits, b.logits, "logits");
   expect_equal(a.quality, b.quality, "quality");
+  expect_equal(a.gpu_copies, b.gpu_copies, "copy as CUPTI saw it");
+  EXPECT_EQ(a.gpu_totals, b.gpu_totals);
   EXPECT_EQ(a.pieces, b.pieces);
   EXPECT_EQ(a.wall, b.wall);
   ASSERT_EQ(a.health.size(), b.health.size());

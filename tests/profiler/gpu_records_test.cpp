@@ -1,0 +1,82 @@
+// Records of the device on their way into batches.
+#include <gtest/gtest.h>
+
+#include "profiler/cupti_records.h"
+#include "profiler/recorder.h"
+#include "tests/profiler/sample_run.h"
+
+namespace expertscope {
+namespace {
+
+TEST(GpuRecords, AreMovedToTheSessionsClockAndLeaveOutWhatCameBefore) {
+  GpuRecords records;
+  records.kernels.resize(3);
+  records.kernels[0].start_ns = 900;  // while the model was loaded
+  records.kernels[0].end_ns = 1'100;
+  records.kernels[1].start_ns = 1'500;
+  records.kernels[1].end_ns = 1'600;
+  EXPECT_EQ(move_to_session_clock(records, 1'000), 1u);
+  ASSERT_EQ(records.kernels.size(), 2u);
+  EXPECT_EQ(records.kernels[0].start_ns, 500);
+  EXPECT_EQ(records.kernels[0].end_ns, 600);
+  EXPECT_EQ(records.kernels[1].start_ns, 0);  // it never had a time
+}
+
+TEST(Recorder, HoldsRecordsOfTheDeviceUntilItKnowsTheSessionsClock) {
+  Recorder recorder;
+  const auto queue = std::make_shared<BatchQueue>();
+  Collector collector(recorder, std::chrono::milliseconds(1), {queue});
+  GpuRecords records;
+  records.kernels.resize(2);
+  records.kernels[0].start_ns = 4'000;  // before the session's first moment
+  records.kernels[0].end_ns = 4'100;
+  records.kernels[1].start_ns = 5'200;
+  records.kernels[1].end_ns = 5'300;
+  recorder.on_gpu_records(std::move(records));
+  collector.flush();
+  EXPECT_TRUE(queue->take().empty());
+  RunInfo info = test::SampleRun::info();
+  info.clock_origin_ns = 5'000;
+  recorder.on_start(info);
+  collector.close();
+  GpuTotals totals;
+  std::vector<GpuKernelRecord> kernels;
+  std::string early;
+  for (const BatchPtr& batch : queue->take()) {
+    totals += batch->gpu_totals;
+    kernels.insert(kernels.end(), batch->gpu.kernels.begin(), batch->gpu.kernels.end());
+    if (const auto fact = batch->wall.find("cupti_records_before_start"); fact != batch->wall.end())
+      early = fact->second;
+  }
+  ASSERT_EQ(kernels.size(), 1u);
+  EXPECT_EQ(kernels[0].start_ns, 200);
+  EXPECT_EQ(totals.kernels, 1u);
+  EXPECT_EQ(early, "1");
+}
+
+class CountingListener : public LaunchListener {
+ public:
+  void begin(const LaunchTag& tag) override { tags.push_back(tag); }
+  void end() override { ++ended; }
+  std::vector<LaunchTag> tags;
+  int ended = 0;
+};
+
+TEST(Recorder, TellsALaunchListenerOfLaunchesWhenThereIsOne) {
+  Recorder recorder;
+  CountingListener listener;
+  const LaunchTag tag{.step = 1, .layer = 2, .kind = WorkKind::router};
+  recorder.on_launch_begin(tag);
+  recorder.on_launch_end();
+  recorder.set_launch_listener(&listener);
+  recorder.on_launch_begin(tag);
+  recorder.on_launch_end();
+  recorder.set_launch_listener(nullptr);
+  recorder.on_launch_begin(tag);
+  recorder.on_launch_end();
+  EXPECT_EQ(listener.tags, std::vector<LaunchTag>{tag});
+  EXPECT_EQ(listener.ended, 1);
+}
+
+}  // namespace
+}  // namespace expertscope
