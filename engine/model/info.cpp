@@ -49,15 +49,17 @@ json experts_by_layer(const ModelDescription& d) {
 }
 
 json tokenizer_info(const GgufReader& file, const ModelDescription& d) {
-  const std::string kind = file.find_string("tokenizer.ggml.model").value_or("none");
-  json out = {{"kind", escaped(kind)}, {"supported", kind == "llama"}};
-  if (kind != "llama") return out;
-  const Tokenizer tokenizer(file, d.vocab);
-  out["tokens"] = tokenizer.size();
-  out["adds_bos"] = tokenizer.adds_bos();
-  out["adds_space_prefix"] = tokenizer.adds_space_prefix();
-  if (tokenizer.bos()) out["bos"] = {{"id", *tokenizer.bos()}, {"text", tokenizer.label(*tokenizer.bos())}};
-  if (tokenizer.eos()) out["eos"] = {{"id", *tokenizer.eos()}, {"text", tokenizer.label(*tokenizer.eos())}};
+  const std::unique_ptr<const Tokenizer> tokenizer = load_tokenizer(file, d.vocab);
+  json out = {{"kind", escaped(tokenizer_kind(file))}, {"supported", tokenizer != nullptr}};
+  if (!tokenizer) return out;
+  out["tokens"] = tokenizer->size();
+  out["adds_bos"] = tokenizer->adds_bos();
+  out["adds_space_prefix"] = tokenizer->adds_space_prefix();
+  if (!tokenizer->pre_tokenizer().empty()) out["pre_tokenizer"] = tokenizer->pre_tokenizer();
+  if (tokenizer->notice()) out["notice"] = *tokenizer->notice();
+  const auto token = [&](std::int32_t id) { return json{{"id", id}, {"text", tokenizer->label(id)}}; };
+  if (tokenizer->bos()) out["bos"] = token(*tokenizer->bos());
+  if (tokenizer->eos()) out["eos"] = token(*tokenizer->eos());
   return out;
 }
 
@@ -113,6 +115,14 @@ std::string bytes_text(std::int64_t bytes) {
 
 std::string bytes_text(const json& bytes) {
   return bytes_text(bytes.get<std::int64_t>());
+}
+
+std::string tokenizer_text(const json& tokenizer) {
+  const auto kind = tokenizer.at("kind").get<std::string>();
+  if (!tokenizer.at("supported").get<bool>()) return kind + " (not supported: use token ids)";
+  const std::string pre = tokenizer.value("pre_tokenizer", "");
+  return fmt::format("{}{}, {} tokens", kind, pre.empty() ? "" : " with pre-tokenizer " + pre,
+                     tokenizer.at("tokens").get<std::int64_t>());
 }
 
 }  // namespace
@@ -182,9 +192,8 @@ std::string model_info_text(const json& info) {
   line("other weights", bytes_text(info.at("dense_bytes")));
   line("KV cache", bytes_text(info.at("kv_bytes_per_token")) + " a token in float32");
   const auto& tokenizer = info.at("tokenizer");
-  line("tokenizer", text("/tokenizer/kind") + (tokenizer.at("supported").get<bool>()
-                                                   ? fmt::format(", {} tokens", number("/tokenizer/tokens"))
-                                                   : " (not supported: use token ids)"));
+  line("tokenizer", tokenizer_text(tokenizer));
+  if (tokenizer.contains("notice")) line("", "note: " + text("/tokenizer/notice"));
   out += "\none expert by layer\n";
   const auto& layers = info.at("expert_by_layer");
   for (std::size_t first = 0; first < layers.size();) {  // runs of equal layers

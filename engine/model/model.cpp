@@ -1,13 +1,16 @@
 #include "engine/model/model.h"
 
+#include <algorithm>
 #include <cmath>
 #include <new>
+#include <thread>
 
 #include "engine/assert.h"
 #include "engine/error.h"
 #include "engine/model/kernels.h"
 #include "engine/model/tensor_names.h"
 #include "engine/model/text_escape.h"
+#include "engine/model/weight_loader.h"
 
 namespace expertscope {
 
@@ -21,13 +24,18 @@ std::int64_t round_up(std::int64_t bytes) {
   return (bytes + AlignedBytes::kAlignment - 1) / AlignedBytes::kAlignment * AlignedBytes::kAlignment;
 }
 
-WeightMatrix load_matrix(const GgufReader& file, const std::string& name) {
+const GgufTensor& tensor_of(const GgufReader& file, const std::string& name) {
   const GgufTensor* tensor = file.find_tensor(name);
   ES_ASSERT(tensor, "the description has checked that the tensor is there");
-  std::vector<std::byte> bytes(size(tensor->bytes));
-  file.read(*tensor, 0, bytes);
-  const int cols = static_cast<int>(tensor->shape[0]);
-  return WeightMatrix(tensor->type, static_cast<int>(tensor->values / cols), cols, bytes);
+  return *tensor;
+}
+
+// A small matrix that is looked at before all others are read.
+WeightMatrix load_matrix(const GgufReader& file, const std::string& name) {
+  WeightLoader loader(file);
+  WeightMatrix matrix = loader.add_matrix(tensor_of(file, name));
+  loader.run(1);
+  return matrix;
 }
 
 // Values of a tensor of which every one matters: a norm or a router with a NaN in it makes every token one.
@@ -58,15 +66,17 @@ WeightMatrix load_router(const GgufReader& file, const std::string& name) {
   return matrix;
 }
 
-LayerWeights load_layer(const GgufReader& file, const ModelDescription& description, int layer) {
+// Norms and the router are there at once, the other matrices when the loader has run.
+LayerWeights load_layer(const GgufReader& file, const ModelDescription& description, int layer, WeightLoader& loader) {
   const auto name = [layer](const char* part) { return layer_tensor_name(layer, part); };
+  const auto matrix = [&](const char* part) { return loader.add_matrix(tensor_of(file, name(part))); };
   LayerWeights weights;
   weights.attention_norm = load_vector(file, name("attn_norm"));
   weights.expert_norm = load_vector(file, name("ffn_norm"));
-  weights.q = load_matrix(file, name("attn_q"));
-  weights.k = load_matrix(file, name("attn_k"));
-  weights.v = load_matrix(file, name("attn_v"));
-  weights.output = load_matrix(file, name("attn_output"));
+  weights.q = matrix("attn_q");
+  weights.k = matrix("attn_k");
+  weights.v = matrix("attn_v");
+  weights.output = matrix("attn_output");
   weights.router = load_router(file, name("ffn_gate_inp"));
   if (description.qk_norm != QkNorm::none) {
     weights.q_norm = load_vector(file, name("attn_q_norm"));
@@ -75,29 +85,25 @@ LayerWeights load_layer(const GgufReader& file, const ModelDescription& descript
   return weights;
 }
 
-// Reads one of an expert's three matrices and puts its planes into the blob.
-void load_expert_matrix(const GgufReader& file, ExpertId id, std::string_view part, const ExpertMatrix& matrix,
-                        std::vector<std::byte>& scratch, std::byte* blob) {
+// One of an expert's three matrices goes from the file into its place in the blob.
+void add_expert_matrix(const GgufReader& file, ExpertId id, std::string_view part, const ExpertMatrix& matrix,
+                       std::byte* blob, WeightLoader& loader) {
   const std::int64_t values = std::int64_t{matrix.rows} * matrix.cols;
-  const std::int64_t bytes = tensor_bytes(matrix.type, values);
-  std::string name = merged_experts_name(id.layer, part);
-  std::int64_t slice = id.expert;
-  if (!file.find_tensor(name)) {
-    name = single_expert_name(id.layer, part, id.expert);
-    slice = 0;
-  }
-  const GgufTensor* tensor = file.find_tensor(name);
-  ES_ASSERT(tensor, "the description has checked that the tensor is there");
-  scratch.resize(size(bytes));
-  file.read(*tensor, slice * bytes, scratch);
-  split_into_planes(matrix.type, values, scratch.data(), blob + matrix.quants_offset, blob + matrix.scales_offset);
+  const GgufTensor* merged = file.find_tensor(merged_experts_name(id.layer, part));
+  const GgufTensor& tensor = merged ? *merged : tensor_of(file, single_expert_name(id.layer, part, id.expert));
+  loader.add(tensor, merged ? id.expert * values : 0, values, blob + matrix.quants_offset, blob + matrix.scales_offset);
+}
+
+int loading_threads() {
+  constexpr unsigned kMost = 32;  // more do not read a file faster
+  return static_cast<int>(std::clamp(std::thread::hardware_concurrency(), 1u, kMost));
 }
 
 }  // namespace
 
 Model::Model(const std::filesystem::path& path) : reader_(std::make_unique<GgufReader>(path)) {
   description_ = describe_model(*reader_);
-  load_tokenizer();
+  tokenizer_ = load_tokenizer(*reader_, description_.vocab);
   try {
     load_weights();
   } catch (const std::bad_alloc&) {
@@ -106,45 +112,35 @@ Model::Model(const std::filesystem::path& path) : reader_(std::make_unique<GgufR
   }
 }
 
-void Model::load_tokenizer() {
-  const std::string kind = reader_->find_string("tokenizer.ggml.model").value_or("none");
-  if (kind == "llama") {
-    tokenizer_.emplace(*reader_, description_.vocab);
-  } else if (kind == "none" || kind == "no_vocab") {
-    no_tokenizer_ = "has no tokenizer; give token ids instead of text";
-  } else {
-    no_tokenizer_ = "has tokenizer '" + escaped(kind) + "', which is not supported yet; give token ids instead of text";
-  }
-}
-
 void Model::load_weights() {
   const GgufReader& file = *reader_;
-  embedding_ = load_matrix(file, "token_embd.weight");
+  WeightLoader loader(file);
+  embedding_ = loader.add_matrix(tensor_of(file, "token_embd.weight"));
   output_norm_ = load_vector(file, "output_norm.weight");
-  if (!description_.tied_output) output_ = load_matrix(file, "output.weight");
+  if (!description_.tied_output) output_ = loader.add_matrix(tensor_of(file, "output.weight"));
   std::int64_t bytes = 0;
   for (const ExpertBlobLayout& layout : description_.expert_blob) {
     first_blob_.push_back(bytes);
     bytes += description_.router.experts * round_up(layout.bytes);
-  }
-  experts_ = AlignedBytes(bytes);
-  for (int layer = 0; layer < description_.layers; ++layer) {
-    layers_.push_back(load_layer(file, description_, layer));
-    load_experts(layer);
+    expert_bytes_ += description_.router.experts * layout.bytes;
   }
   dense_bytes_ = file.data_bytes() - expert_bytes_;
+  experts_ = AlignedBytes(bytes);
+  for (int layer = 0; layer < description_.layers; ++layer) {
+    layers_.push_back(load_layer(file, description_, layer, loader));
+    add_experts(layer, loader);
+  }
+  loader.run(loading_threads());
 }
 
-void Model::load_experts(int layer) {
+// By part and not by expert, so that the file is read from its beginning to its end.
+void Model::add_experts(int layer, WeightLoader& loader) {
   const ExpertBlobLayout& layout = blob_layout(layer);
-  std::vector<std::byte> scratch;
-  for (int expert = 0; expert < description_.router.experts; ++expert) {
-    const ExpertId id{static_cast<std::uint16_t>(layer), static_cast<std::uint16_t>(expert)};
-    std::byte* blob = experts_.data() + blob_offset(id);
-    load_expert_matrix(*reader_, id, "gate", layout.gate, scratch, blob);
-    load_expert_matrix(*reader_, id, "up", layout.up, scratch, blob);
-    load_expert_matrix(*reader_, id, "down", layout.down, scratch, blob);
-    expert_bytes_ += layout.bytes;
+  for (const auto& [part, matrix] : {std::pair{"gate", &layout.gate}, {"up", &layout.up}, {"down", &layout.down}}) {
+    for (int expert = 0; expert < description_.router.experts; ++expert) {
+      const ExpertId id{static_cast<std::uint16_t>(layer), static_cast<std::uint16_t>(expert)};
+      add_expert_matrix(*reader_, id, part, *matrix, experts_.data() + blob_offset(id), loader);
+    }
   }
 }
 
@@ -153,8 +149,11 @@ std::int64_t Model::blob_offset(ExpertId id) const {
 }
 
 const Tokenizer& Model::tokenizer() const {
-  if (!tokenizer_) reader_->fail(no_tokenizer_);
-  return *tokenizer_;
+  if (tokenizer_) return *tokenizer_;
+  const std::string kind = tokenizer_kind(*reader_);
+  const bool none = kind == "none" || kind == "no_vocab";
+  reader_->fail((none ? "has no tokenizer" : "has tokenizer '" + escaped(kind) + "', which is not supported") +
+                std::string("; give token ids instead of text"));
 }
 
 std::span<const std::byte> Model::expert_blob(ExpertId id) const {

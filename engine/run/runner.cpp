@@ -64,6 +64,7 @@ struct Runner::State {
   void describe();
   void start();
   void refuse_oracle(const PolicySpec& policy) const;
+  void note_tokenizer() const;
 
   // --- prompts
   void check_ids(std::span<const std::int32_t> ids) const;
@@ -148,10 +149,19 @@ void Runner::State::start() {
   check_fits(options.policy, static_cast<int>(info.slots), all_experts);
   machine.set_observer(observer);
   if (observer != nullptr) observer->on_start(info);
+  note_tokenizer();
   epochs->begin({.policy = options.policy, .cache_ratio = ratio, .source = "start", .text = "start"}, 0, 0);
   executor.wait_for_placement();
   info.memory = machine.memory();
   if (observer != nullptr) observer->on_start(info);
+}
+
+void Runner::State::note_tokenizer() const {
+  if (observer == nullptr || !model.has_tokenizer() || !model.tokenizer().notice()) return;
+  observer->on_health({.code = "tokenizer.default_rules",
+                       .severity = Severity::warning,
+                       .count = 1,
+                       .text = *model.tokenizer().notice()});
 }
 
 // --- prompts

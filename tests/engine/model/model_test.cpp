@@ -192,7 +192,7 @@ TEST(Model, CountsTheBytesOfTheDemoModel) {
 
 TEST(Model, RunsOnTokenIdsWhenTheTokenizerIsUnknown) {
   GgufWriter writer = tiny_model();
-  writer.set_string("tokenizer.ggml.model", "gpt2");
+  writer.set_string("tokenizer.ggml.model", "wordpiece");
   const TemporaryFile file(writer.file());
   const Model model(file.path());
   EXPECT_FALSE(model.has_tokenizer());

@@ -4,6 +4,7 @@
 
 #include <gtest/gtest.h>
 
+#include "engine/model/sentencepiece_tokenizer.h"
 #include "engine/model/text_escape.h"
 #include "tests/engine/model/demo_model.h"
 #include "tests/engine/model/gguf_writer.h"
@@ -96,7 +97,7 @@ TEST(Tokenizer, UsesTheUnknownTokenWhereThereAreNoByteTokens) {
   writer.set_numbers("tokenizer.ggml.token_type", GgufType::i32, std::vector<std::int32_t>{2, 1, 1});
   const TemporaryFile file(writer.file());
   const GgufReader reader(file.path());
-  const Tokenizer tokenizer(reader, 3);
+  const SentencePieceTokenizer tokenizer(reader, 3);
   EXPECT_EQ(tokenizer.encode("aéa"), (std::vector<std::int32_t>{1, 2, 0, 2}));
 }
 
