@@ -8,6 +8,7 @@
 
 #include "engine/error.h"
 #include "engine/machines/cuda_available.h"
+#include "engine/machines/cuda_machine.h"
 #include "engine/machines/emulated_machine.h"
 
 namespace expertscope {
@@ -24,15 +25,26 @@ RunShape shape_of(const RunPlan& plan) {
   return shape;
 }
 
+std::unique_ptr<Machine> make_machine(const RunPlan& plan, ThreadPool& pool, Arithmetic* arithmetic) {
+  if (plan.cuda) return make_cuda_machine(*plan.model, pool, {.max_step_tokens = plan.options.prefill_chunk});
+  return make_emulated_machine(plan.profile, plan.cost_shape, shape_of(plan), plan.model.get(), arithmetic);
+}
+
+// A real machine is not made to wait for its recorder: what does not fit is lost and counted, so there is more room.
+RecorderOptions recorder_options(const RunPlan& plan) {
+  if (!plan.cuda) return {};
+  return {.when_full = WhenFull::drop, .event_capacity = 1 << 18, .route_capacity = 1 << 16};
+}
+
 }  // namespace
 
 EngineRig::EngineRig(const RunPlan& plan)
     : plan_(plan),
       pool_(plan.threads),
-      arithmetic_(std::make_unique<Arithmetic>(*plan.model, pool_, plan.options.prefill_chunk, 1)),
-      machine_(
-          make_emulated_machine(plan.profile, plan.cost_shape, shape_of(plan), plan.model.get(), arithmetic_.get())),
-      recorder_(plan.recorded ? std::make_unique<Recorder>() : nullptr),
+      arithmetic_(plan.cuda ? nullptr
+                            : std::make_unique<Arithmetic>(*plan.model, pool_, plan.options.prefill_chunk, 1)),
+      machine_(make_machine(plan, pool_, arithmetic_.get())),
+      recorder_(plan.recorded ? std::make_unique<Recorder>(recorder_options(plan)) : nullptr),
       runner_(std::make_unique<Runner>(*plan.model, *machine_, recorder_.get(), plan.options)) {}
 
 EngineRig::~EngineRig() = default;

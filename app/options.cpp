@@ -126,7 +126,7 @@ void add_recording_options(CLI::App& app, RunRequest& request) {
                  "Compare each Nth token with the exact computation; not in this version [off]")
       ->type_name("N")
       ->check(whole_range(0, kMaxTokens));
-  app.add_option("--record-gates", request.record_gates, "Gates of that many coming layers to record, 0 to 3 [3]")
+  app.add_option("--record-gates", request.record_gates, "Gates of that many coming layers to record, 0 to 3 [3 on an emulated machine, on CUDA what the policy uses]")
       ->type_name("N")
       ->check(whole_range(0, kMaxLookahead));
   app.add_option("--record-logits", request.record_logits,

@@ -35,7 +35,7 @@ struct RunRequest {
   bool stop_at_eos = false;
   std::string script;
   int shadow_exact = 0;
-  int record_gates = 3;
+  std::optional<int> record_gates;
   int record_logits = 0;
   std::vector<std::string> expect;
 };

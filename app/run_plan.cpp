@@ -1,5 +1,7 @@
 #include "app/run_plan.h"
 
+#include <optional>
+
 #include <fmt/format.h>
 
 #include "app/demo_model.h"
@@ -13,6 +15,8 @@ namespace expertscope {
 namespace {
 
 constexpr const char* kDefaultProfile = "rtx4090-pcie4";
+// Experts that are fetched for a chunk are fetched once for all of its tokens.
+constexpr int kCudaPrefillChunk = 2048;
 constexpr const char* kDemoCostShape = "mixtral-8x7b-q4";
 
 // Puts the option before what is wrong with its value.
@@ -25,19 +29,20 @@ auto blaming(const char* option, Function&& function) {
   }
 }
 
-MachineProfile choose_machine(const std::string& machine, std::vector<std::string>& notices) {
+// The profile to emulate, or nothing where the run is to be on the CUDA device.
+std::optional<MachineProfile> choose_machine(const std::string& machine) {
   constexpr std::string_view emulated = "emulated:";
+  const bool device = cuda_device_count() > 0;
   if (machine.empty()) {
-    if (cuda_device_count() > 0)
-      notices.push_back(fmt::format(
-          "there is a CUDA device here, but this version has no CUDA machine yet: emulating {}", kDefaultProfile));
+    if (device) return std::nullopt;
     return load_profile(kDefaultProfile);
   }
   if (machine == "cuda") {
-    const char* why =
-        cuda_device_count() > 0 ? "this version has no CUDA machine yet" : "no usable CUDA device was found";
-    throw InputError(fmt::format("--machine cuda: {} ({}); use --machine emulated:{}", why, cuda_build_description(),
-                                 kDefaultProfile));
+    if (device) return std::nullopt;
+    throw InputError(fmt::format(
+        "--machine cuda: no usable CUDA device was found ({}); look at what nvidia-smi says, or use --machine "
+        "emulated:{}",
+        cuda_build_description(), kDefaultProfile));
   }
   if (machine.starts_with(emulated) && machine.size() > emulated.size())
     return blaming("--machine", [&] { return load_profile(machine.substr(emulated.size())); });
@@ -100,9 +105,13 @@ Expectation read_expectation(const std::string& text) {
   return expectation;
 }
 
-std::string choose_cost_shape(const RunRequest& request, bool demo_model) {
+std::string choose_cost_shape(const RunRequest& request, const RunPlan& plan) {
+  if (plan.cuda && !request.cost_shape.empty() && request.cost_shape != "own")
+    throw InputError("'" + request.cost_shape +
+                     "' is what an emulated machine would charge; a CUDA machine runs the model's own shape: leave the "
+                     "option out or add --machine emulated:PROFILE");
   if (!request.cost_shape.empty()) return request.cost_shape;
-  return demo_model ? kDemoCostShape : "own";
+  return plan.demo_model && !plan.cuda ? kDemoCostShape : "own";
 }
 
 void choose_run_options(const RunRequest& request, const Model& model, RunOptions& options) {
@@ -116,7 +125,7 @@ void choose_run_options(const RunRequest& request, const Model& model, RunOption
   options.sampling = {request.temperature, request.top_p, request.seed};
   check(options.sampling);
   options.stop_at_eos = request.stop_at_eos;
-  options.record_gates = request.record_gates;
+  options.record_gates = request.record_gates.value_or(kMaxLookahead);
   options.record_logits = request.record_logits;
 }
 
@@ -150,13 +159,20 @@ RunPlan make_plan(const RunRequest& request) {
   check_recording(request);
   RunPlan plan;
   for (const std::string& text : request.expect) plan.expectations.push_back(read_expectation(text));
-  plan.profile = choose_machine(request.machine, plan.notices);
+  const std::optional<MachineProfile> profile = choose_machine(request.machine);
+  plan.cuda = !profile;
+  if (profile) plan.profile = *profile;
   plan.model =
       std::make_shared<const Model>(request.model.empty() ? demo_model_path() : std::filesystem::path(request.model));
   plan.demo_model = is_demo_model(*plan.model);
-  plan.cost_shape = blaming("--cost-shape",
-                            [&] { return load_cost_shape(choose_cost_shape(request, plan.demo_model), *plan.model); });
+  plan.cost_shape =
+      blaming("--cost-shape", [&] { return load_cost_shape(choose_cost_shape(request, plan), *plan.model); });
   choose_run_options(request, *plan.model, plan.options);
+  if (plan.cuda) {
+    plan.options.prefill_chunk = kCudaPrefillChunk;
+    // Recorded gates cost real time here: without a wish, only what the policy uses.
+    if (!request.record_gates) plan.options.record_gates = 0;
+  }
   plan.mode = !request.text.empty() ? RunMode::text : request.forced ? RunMode::forced : RunMode::generate;
   plan.prompts = choose_prompts(request, *plan.model);
   for (PromptItem& prompt : plan.prompts) fill_ids(prompt, *plan.model);

@@ -25,6 +25,7 @@ enum class RunMode : std::uint8_t {
 struct RunPlan {
   std::shared_ptr<const Model> model;
   bool demo_model = false;
+  bool cuda = false;  // on the CUDA device; else emulated, with:
   MachineProfile profile;
   CostShape cost_shape;
   RunOptions options;

@@ -1,0 +1,196 @@
+#include <algorithm>
+
+#include "engine/machines/cuda/copy_queue.h"
+#include "engine/machines/cuda/device.h"
+#include "engine/machines/cuda/kernels.h"
+
+namespace expertscope::cuda {
+namespace {
+
+// A pinned copy reaches the link's rate from a few megabytes on; more would only make a demand wait longer.
+constexpr std::int64_t kChunkBytes = 4 << 20;
+constexpr std::size_t kMostChunksAhead = 2;
+// Times of events are told as float milliseconds since another event, so that one must not be long ago.
+constexpr TimeNs kBaseAgeNs = 500'000'000;
+constexpr std::uint32_t kBases = 64;
+
+int class_of(const CopyQueue::Job& job) {
+  if (job.urgent) return 0;
+  switch (job.request.reason) {
+    case CopyReason::demand:
+      return 0;
+    case CopyReason::promotion:
+      return 1;
+    case CopyReason::prefetch:
+      return 2;
+    default:
+      return 3;
+  }
+}
+
+}  // namespace
+
+EventPool::~EventPool() {
+  for (cudaEvent_t event : free_) (void)cudaEventDestroy(event);
+}
+
+cudaEvent_t EventPool::take() {
+  if (free_.empty()) {
+    cudaEvent_t event = nullptr;
+    check(cudaEventCreate(&event), "making an event");
+    return event;
+  }
+  const cudaEvent_t event = free_.back();
+  free_.pop_back();
+  return event;
+}
+
+CopyQueue::CopyQueue(const DeviceClock& clock) : clock_(clock), bases_(kBases) {
+  check(cudaStreamCreateWithFlags(&stream_, cudaStreamNonBlocking), "making a stream");
+  check(cudaStreamCreateWithFlags(&stamps_stream_, cudaStreamNonBlocking), "making a stream");
+  check(cudaHostAlloc(reinterpret_cast<void**>(&base_stamps_), kBases * sizeof(std::uint64_t), cudaHostAllocMapped),
+        "page-locking host memory");
+  for (std::uint32_t i = 0; i < kBases; ++i) {
+    base_stamps_[i] = 0;
+    bases_[i] = {events_.take(), base_stamps_ + i};
+  }
+}
+
+CopyQueue::~CopyQueue() {
+  (void)cudaStreamSynchronize(stream_);
+  for (Chunk& chunk : running_) {
+    events_.give(chunk.begin);
+    events_.give(chunk.end);
+  }
+  for (Base& base : bases_) events_.give(base.event);
+  (void)cudaFreeHost(base_stamps_);
+  (void)cudaStreamDestroy(stream_);
+  (void)cudaStreamDestroy(stamps_stream_);
+}
+
+void CopyQueue::fresh_base() {
+  const TimeNs now = clock_.now();
+  if (base_made_ns_ >= 0 && now - base_made_ns_ < kBaseAgeNs) return;
+  base_made_ns_ = now;
+  base_ = (base_ + 1) % kBases;
+  // The event comes right after the stamp: what lies between is a microsecond.
+  *static_cast<volatile std::uint64_t*>(bases_[base_].stamp) = 0;
+  stamp_now(bases_[base_].stamp, stamps_stream_);
+  check(cudaEventRecord(bases_[base_].event, stamps_stream_), "recording an event");
+}
+
+TimeNs CopyQueue::time_of(std::uint32_t base, cudaEvent_t event) const {
+  check(cudaEventSynchronize(bases_[base].event), "waiting for an event");
+  float ms = 0;
+  check(cudaEventElapsedTime(&ms, bases_[base].event, event), "reading an event");
+  const std::uint64_t stamp = *static_cast<volatile std::uint64_t*>(bases_[base].stamp);
+  return clock_.to_session(stamp) + static_cast<TimeNs>(static_cast<double>(ms) * 1e6);
+}
+
+void CopyQueue::add(const Job& job) {
+  if (class_of(job) == 0) {
+    Job now = job;
+    hand_over(now, now.bytes);
+    return;
+  }
+  const auto place = std::upper_bound(waiting_.begin(), waiting_.end(), job,
+                                      [](const Job& a, const Job& b) { return class_of(a) < class_of(b); });
+  waiting_.insert(place, job);
+  hand_over_waiting();
+}
+
+// The next `most` bytes of a copy.
+void CopyQueue::hand_over(Job& job, std::int64_t most) {
+  fresh_base();
+  if (job.handed_over == 0 && job.after != nullptr) {
+    check(cudaStreamWaitEvent(stream_, job.after, 0), "queueing a copy");
+  }
+  Chunk chunk;
+  chunk.bytes = std::min(most, job.bytes - job.handed_over);
+  chunk.begin = events_.take();
+  chunk.end = events_.take();
+  chunk.base = base_;
+  check(cudaEventRecord(chunk.begin, stream_), "recording an event");
+  if (observer_ != nullptr) {
+    observer_->on_launch_begin({.step = job.record.step,
+                                .layer = job.record.layer,
+                                .expert = job.record.expert,
+                                .is_copy = true,
+                                .reason = job.record.reason});
+  }
+  check(cudaMemcpyAsync(job.to + job.handed_over, job.from + job.handed_over, static_cast<std::size_t>(chunk.bytes),
+                        cudaMemcpyHostToDevice, stream_),
+        "queueing a copy");
+  if (observer_ != nullptr) observer_->on_launch_end();
+  check(cudaEventRecord(chunk.end, stream_), "recording an event");
+  job.handed_over += chunk.bytes;
+  chunk.last = job.handed_over == job.bytes;
+  if (chunk.last) job.completed = chunk.end;
+  chunk.job = job;
+  running_.push_back(chunk);
+}
+
+void CopyQueue::hand_over_waiting() {
+  while (!waiting_.empty() && running_.size() < kMostChunksAhead) {
+    Job& job = waiting_.front();
+    hand_over(job, kChunkBytes);
+    if (job.handed_over == job.bytes) waiting_.pop_front();
+  }
+}
+
+void CopyQueue::raise(Ticket ticket) {
+  const auto job = std::find_if(waiting_.begin(), waiting_.end(), [&](const Job& j) { return j.ticket == ticket; });
+  if (job == waiting_.end()) return;
+  Job now = *job;
+  waiting_.erase(job);
+  now.urgent = true;
+  hand_over(now, now.bytes - now.handed_over);
+}
+
+bool CopyQueue::cancel(Ticket ticket) {
+  const auto job = std::find_if(waiting_.begin(), waiting_.end(), [&](const Job& j) { return j.ticket == ticket; });
+  if (job == waiting_.end() || job->handed_over > 0) return false;
+  waiting_.erase(job);
+  return true;
+}
+
+std::optional<CopyReason> CopyQueue::make_wait(Ticket ticket, cudaStream_t stream) {
+  raise(ticket);
+  for (const Chunk& chunk : running_) {
+    if (chunk.job.ticket != ticket || !chunk.last) continue;
+    check(cudaStreamWaitEvent(stream, chunk.end, 0), "queueing a wait for a copy");
+    return chunk.job.request.reason;
+  }
+  return std::nullopt;
+}
+
+bool CopyQueue::next_completed(Completed& completed) {
+  while (!running_.empty()) {
+    Chunk& chunk = running_.front();
+    const cudaError_t state = cudaEventQuery(chunk.end);
+    if (state == cudaErrorNotReady) break;
+    check(state, "copying an expert");
+    const TimeNs end = time_of(chunk.base, chunk.end);
+    const TimeNs begin = std::max(last_end_ns_, std::min(end, time_of(chunk.base, chunk.begin)));
+    last_end_ns_ = std::max(end, begin);
+    CopyRecord record = chunk.job.record;
+    record.start_ns = std::max(begin, record.issued_ns);
+    record.end_ns = std::max(last_end_ns_, record.start_ns);
+    record.bytes = chunk.bytes;
+    record.last = chunk.last;
+    if (observer_ != nullptr) observer_->on_event(record);
+    events_.give(chunk.begin);
+    events_.give(chunk.end);
+    completed = {chunk.job.ticket, chunk.job.request, record.end_ns, record.end_ns - record.start_ns};
+    const bool last = chunk.last;
+    running_.pop_front();
+    if (last) {
+      hand_over_waiting();
+      return true;
+    }
+  }
+  hand_over_waiting();
+  return false;
+}
+
+}  // namespace expertscope::cuda

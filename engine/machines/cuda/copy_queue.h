@@ -1,0 +1,95 @@
+// Expert copies on one stream, in the order that the machine's contract asks for: demand copies are handed to the
+// device at once; the other classes wait here and are handed over in chunks, never more than two at a time, so that a
+// demand copy overtakes them at a chunk boundary.
+#pragma once
+
+#include <cstdint>
+#include <deque>
+#include <optional>
+#include <vector>
+
+#include <cuda_runtime_api.h>
+
+#include "engine/machine.h"
+#include "engine/machines/cuda/device_clock.h"
+
+namespace expertscope::cuda {
+
+// Events by the million without making them by the million. Not thread-safe.
+class EventPool {
+ public:
+  ~EventPool();
+  cudaEvent_t take();
+  void give(cudaEvent_t event) { free_.push_back(event); }
+
+ private:
+  std::vector<cudaEvent_t> free_;
+};
+
+class CopyQueue {
+ public:
+  explicit CopyQueue(const DeviceClock&);
+  ~CopyQueue();
+  CopyQueue(const CopyQueue&) = delete;
+  CopyQueue& operator=(const CopyQueue&) = delete;
+
+  struct Job {
+    Ticket ticket = 0;
+    ExpertCopy request;
+    const std::byte* from = nullptr;
+    std::byte* to = nullptr;
+    std::int64_t bytes = 0, handed_over = 0;
+    CopyRecord record;                // without times
+    cudaEvent_t after = nullptr;      // waited for first; the machine's
+    cudaEvent_t completed = nullptr;  // of the last chunk, once handed over
+    bool urgent = false;
+  };
+  void set_observer(Observer* observer) { observer_ = observer; }
+
+  void add(const Job&);
+  void raise(Ticket);
+  bool cancel(Ticket);
+  // Makes the stream wait for the copy and says what the copy is for. Nothing when it has completed.
+  std::optional<CopyReason> make_wait(Ticket, cudaStream_t);
+
+  // Hands over what may be, takes back what is done and tells the observer. Returns the next completed copy, with its
+  // time, or false.
+  struct Completed {
+    Ticket ticket = 0;
+    ExpertCopy request;
+    TimeNs at_ns = 0, took_ns = 0;
+  };
+  bool next_completed(Completed&);
+  bool empty() const { return waiting_.empty() && running_.empty(); }
+
+ private:
+  struct Chunk {
+    Job job;  // as of this chunk
+    std::int64_t bytes = 0;
+    cudaEvent_t begin = nullptr, end = nullptr;
+    std::uint32_t base = 0;
+    bool last = false;
+  };
+  struct Base {
+    cudaEvent_t event = nullptr;
+    std::uint64_t* stamp = nullptr;
+  };
+  void hand_over(Job&, std::int64_t most);
+  void hand_over_waiting();
+  void fresh_base();
+  TimeNs time_of(std::uint32_t base, cudaEvent_t event) const;
+
+  const DeviceClock& clock_;
+  Observer* observer_ = nullptr;
+  cudaStream_t stream_ = nullptr, stamps_stream_ = nullptr;
+  EventPool events_;
+  std::deque<Job> waiting_;    // by class, then in order
+  std::deque<Chunk> running_;  // in the stream's order
+  std::vector<Base> bases_;
+  std::uint64_t* base_stamps_ = nullptr;
+  std::uint32_t base_ = 0;
+  TimeNs base_made_ns_ = -1;
+  TimeNs last_end_ns_ = 0;
+};
+
+}  // namespace expertscope::cuda

@@ -1,0 +1,363 @@
+// Everything outside the experts: embedding, products with dense matrices, attention of few tokens, the sum of experts.
+#include <algorithm>
+
+#include "engine/machines/cuda/device.h"
+#include "engine/machines/cuda/device_code.cuh"
+
+namespace expertscope::cuda {
+namespace {
+
+constexpr int kRowsOfWarp = 2;
+constexpr int kRowsOfBlock = kRowsOfWarp * kWarps;
+
+int ceil_div(int a, int b) {
+  return (a + b - 1) / b;
+}
+
+__global__ void __launch_bounds__(kThreads)
+    embed_kernel(DeviceMatrix embedding, const StepToken* mapped, StepToken* tokens, float* x, Stamp stamp) {
+  stamp_start(stamp);
+  const int t = blockIdx.x;
+  const StepToken token = mapped[t];
+  if (threadIdx.x == 0) tokens[t] = token;
+  float* out = x + static_cast<std::int64_t>(t) * embedding.cols;
+  with_decoder(embedding.type, [&](auto decoder) {
+    for (int chunk = threadIdx.x; chunk < embedding.cols / kChunk; chunk += kThreads) {
+      float w[kChunk];
+      decoder.read(embedding, token.id, chunk, w);
+#pragma unroll
+      for (int run = 0; run < kChunk / 4; ++run) {
+        *reinterpret_cast<float4*>(out + decoder.column_of(chunk, run)) =
+            make_float4(w[4 * run], w[4 * run + 1], w[4 * run + 2], w[4 * run + 3]);
+      }
+    }
+  });
+  stamp_end(stamp);
+}
+
+// Rows of Tokens tokens, normalised into shared memory when there is a norm.
+template <int Tokens>
+__global__ void __launch_bounds__(kThreads) products_kernel(Products p, int tokens, Stamp stamp) {
+  extern __shared__ float normed[];  // [Tokens][cols]
+  stamp_start(stamp);
+  const int cols = p.w[0].cols;
+  const int first = blockIdx.y * Tokens;
+  const float* x[Tokens];
+#pragma unroll
+  for (int i = 0; i < Tokens; ++i) {
+    const int row = min(first + i, tokens - 1);
+    x[i] = p.x + static_cast<std::int64_t>(p.only != nullptr ? p.only[row] : row) * cols;
+  }
+  if (p.norm != nullptr) {
+#pragma unroll
+    for (int i = 0; i < Tokens; ++i) {
+      const float scale = inverse_rms(x[i], cols, p.eps);
+      for (int c = threadIdx.x; c < cols; c += kThreads) normed[i * cols + c] = x[i][c] * scale * p.norm[c];
+      x[i] = normed + i * cols;
+    }
+    __syncthreads();
+  }
+  int block = blockIdx.x, matrix = 0;
+  while (matrix + 1 < p.count && block >= (p.w[matrix].rows + kRowsOfBlock - 1) / kRowsOfBlock) {
+    block -= (p.w[matrix].rows + kRowsOfBlock - 1) / kRowsOfBlock;
+    ++matrix;
+  }
+  const DeviceMatrix& w = p.w[matrix];
+  const int row = block * kRowsOfBlock + static_cast<int>(threadIdx.x) / 32 * kRowsOfWarp;
+  if (row < w.rows) {
+    const DeviceMatrix m[kRowsOfWarp] = {w, w};
+    const int rows[kRowsOfWarp] = {row, min(row + 1, w.rows - 1)};
+    float sums[kRowsOfWarp][Tokens];
+    rows_times<kRowsOfWarp, Tokens>(m, rows, x, sums);
+    if (threadIdx.x % 32 == 0) {
+#pragma unroll
+      for (int r = 0; r < kRowsOfWarp; ++r) {
+        if (row + r >= w.rows) break;
+#pragma unroll
+        for (int i = 0; i < Tokens; ++i) {
+          if (first + i >= tokens) break;
+          float& y = p.y[matrix][static_cast<std::int64_t>(first + i) * w.rows + row + r];
+          y = p.add ? y + sums[r][i] : sums[r][i];
+        }
+      }
+    }
+  }
+  stamp_end(stamp);
+}
+
+// --- attention
+
+// One head of head_dim values, by one warp: normalised (per head), then rotated. `at` holds the head's values.
+__device__ void norm_and_rotate(const AttentionShape& s, const double* frequencies, int position, const float* norm,
+                                float whole_scale, const float* from, float* to) {
+  const int lane = threadIdx.x % 32;
+  float scale = whole_scale;
+  if (s.qk_norm == QkNorm::per_head) {
+    float squares = 0;
+    for (int i = lane; i < s.head_dim; i += 32) squares = fmaf(from[i], from[i], squares);
+    scale = rsqrtf(warp_sum(squares) / static_cast<float>(s.head_dim) + s.eps);
+  }
+  const auto value = [&](int i) { return norm != nullptr ? from[i] * scale * norm[i] : from[i]; };
+  const int half = s.rope_dims / 2;
+  for (int i = lane; i < half; i += 32) {
+    const int a = s.style == RopeStyle::interleaved ? 2 * i : i;
+    const int b = s.style == RopeStyle::interleaved ? 2 * i + 1 : i + half;
+    double sine, cosine;
+    sincos(position * frequencies[i], &sine, &cosine);
+    const float c = static_cast<float>(cosine), n = static_cast<float>(sine);
+    const float u = value(a), v = value(b);
+    to[a] = u * c - v * n;
+    to[b] = u * n + v * c;
+  }
+  for (int i = s.rope_dims + lane; i < s.head_dim; i += 32) to[i] = value(i);
+}
+
+// One block a token; a warp a head.
+__global__ void __launch_bounds__(kThreads)
+    rotate_kernel(AttentionShape s, const double* frequencies, const float* q_norm, const float* k_norm,
+                  const StepToken* tokens, float* q, const float* k, const float* v, KeyValues cache) {
+  const int t = blockIdx.x, position = tokens[t].position, warp = threadIdx.x / 32;
+  const int q_width = s.heads * s.head_dim, kv_width = s.kv_heads * s.head_dim;
+  float* my_q = q + static_cast<std::int64_t>(t) * q_width;
+  const float* my_k = k + static_cast<std::int64_t>(t) * kv_width;
+  const bool whole = s.qk_norm == QkNorm::whole;
+  const float q_scale = whole ? inverse_rms(my_q, q_width, s.eps) : 1,
+              k_scale = whole ? inverse_rms(my_k, kv_width, s.eps) : 1;
+  __syncthreads();
+  for (int head = warp; head < s.heads; head += kWarps) {
+    norm_and_rotate(s, frequencies, position, q_norm != nullptr && whole ? q_norm + head * s.head_dim : q_norm, q_scale,
+                    my_q + head * s.head_dim, my_q + head * s.head_dim);
+  }
+  float* keys = cache.keys + static_cast<std::int64_t>(position) * kv_width;
+  for (int head = warp; head < s.kv_heads; head += kWarps) {
+    norm_and_rotate(s, frequencies, position, k_norm != nullptr && whole ? k_norm + head * s.head_dim : k_norm, k_scale,
+                    my_k + head * s.head_dim, keys + head * s.head_dim);
+  }
+  float* values = cache.values + static_cast<std::int64_t>(position) * kv_width;
+  const float* my_v = v + static_cast<std::int64_t>(t) * kv_width;
+  for (int i = threadIdx.x; i < kv_width; i += kThreads) values[i] = my_v[i];
+}
+
+// One block a (head, token): every warp takes every eighth position with a running softmax; the warps' results are
+// joined at the end. Lane i holds values i, i + 32, … of the head.
+constexpr int kMostHeadDim = 256, kHeadParts = kMostHeadDim / 32;
+__global__ void __launch_bounds__(kThreads)
+    attend_kernel(AttentionShape s, const StepToken* tokens, const float* q, KeyValues cache, float* out) {
+  __shared__ float largest[kWarps], total[kWarps], joined[kWarps][kMostHeadDim];
+  const int head = blockIdx.x, t = blockIdx.y, lane = threadIdx.x % 32, warp = threadIdx.x / 32;
+  const int length = tokens[t].position + 1, kv_width = s.kv_heads * s.head_dim;
+  const int kv_offset = head / (s.heads / s.kv_heads) * s.head_dim;
+  const float* query = q + (static_cast<std::int64_t>(t) * s.heads + head) * s.head_dim;
+  const float scale = rsqrtf(static_cast<float>(s.head_dim));
+  float my_q[kHeadParts], sum[kHeadParts] = {};
+#pragma unroll
+  for (int i = 0; i < kHeadParts; ++i) my_q[i] = lane + 32 * i < s.head_dim ? query[lane + 32 * i] * scale : 0;
+  float most = -INFINITY, weight = 0;
+  for (int p = warp; p < length; p += kWarps) {
+    const float* key = cache.keys + static_cast<std::int64_t>(p) * kv_width + kv_offset;
+    const float* value = cache.values + static_cast<std::int64_t>(p) * kv_width + kv_offset;
+    float dot = 0, v[kHeadParts];
+#pragma unroll
+    for (int i = 0; i < kHeadParts; ++i) {
+      if (32 * i >= s.head_dim) break;
+      const bool there = lane + 32 * i < s.head_dim;
+      dot = fmaf(my_q[i], there ? key[lane + 32 * i] : 0, dot);
+      v[i] = there ? value[lane + 32 * i] : 0;
+    }
+    dot = warp_sum(dot);
+    const float now = fmaxf(most, dot), keep = expf(most - now), add = expf(dot - now);
+    most = now;
+    weight = weight * keep + add;
+#pragma unroll
+    for (int i = 0; i < kHeadParts; ++i) {
+      if (32 * i >= s.head_dim) break;
+      sum[i] = sum[i] * keep + add * v[i];
+    }
+  }
+  if (lane == 0) largest[warp] = most, total[warp] = weight;
+#pragma unroll
+  for (int i = 0; i < kHeadParts; ++i) {
+    if (lane + 32 * i < s.head_dim) joined[warp][lane + 32 * i] = sum[i];
+  }
+  __syncthreads();
+  float all = -INFINITY;
+  for (int w = 0; w < kWarps; ++w) all = fmaxf(all, largest[w]);
+  for (int d = threadIdx.x; d < s.head_dim; d += kThreads) {
+    float numerator = 0, denominator = 0;
+    for (int w = 0; w < kWarps; ++w) {
+      if (total[w] == 0) continue;  // a warp without a position
+      const float factor = expf(largest[w] - all);
+      numerator = fmaf(factor, joined[w][d], numerator);
+      denominator = fmaf(factor, total[w], denominator);
+    }
+    out[(static_cast<std::int64_t>(t) * s.heads + head) * s.head_dim + d] = numerator / denominator;
+  }
+}
+
+__global__ void __launch_bounds__(kThreads)
+    softmax_kernel(const float* scores, __half* probabilities, int tokens, int first, int length) {
+  const std::int64_t row = blockIdx.x;
+  const float* in = scores + row * length;
+  __half* out = probabilities + row * length;
+  const int seen = first + static_cast<int>(row % tokens) + 1;
+  float most = -INFINITY;
+  for (int p = threadIdx.x; p < seen; p += kThreads) most = fmaxf(most, in[p]);
+  most = block_max(most);
+  float sum = 0;
+  for (int p = threadIdx.x; p < seen; p += kThreads) sum += __expf(in[p] - most);
+  const float scale = 1 / block_sum(sum);
+  for (int p = threadIdx.x; p < length; p += kThreads) {
+    out[p] = p < seen ? __float2half_rn(__expf(in[p] - most) * scale) : __half(0);
+  }
+}
+
+__global__ void to_half_kernel(const float* x, __half* y, std::int64_t values) {
+  const std::int64_t i = (static_cast<std::int64_t>(blockIdx.x) * kThreads + threadIdx.x) * 4;
+  if (i >= values) return;
+  const float4 v = *reinterpret_cast<const float4*>(x + i);
+  *reinterpret_cast<__half2*>(y + i) = __halves2half2(narrow(v.x), narrow(v.y));
+  *reinterpret_cast<__half2*>(y + i + 2) = __halves2half2(narrow(v.z), narrow(v.w));
+}
+
+__global__ void __launch_bounds__(kThreads)
+    norm_kernel(const float* x, const float* norm, float eps, int width, __half* y, Stamp stamp) {
+  stamp_start(stamp);
+  const float* in = x + static_cast<std::int64_t>(blockIdx.x) * width;
+  __half* out = y + static_cast<std::int64_t>(blockIdx.x) * width;
+  const float scale = inverse_rms(in, width, eps);
+  for (int c = threadIdx.x; c < width; c += kThreads) out[c] = narrow(in[c] * scale * norm[c]);
+  stamp_end(stamp);
+}
+
+__global__ void __launch_bounds__(kThreads) combine_kernel(Combination c, Stamp stamp) {
+  stamp_start(stamp);
+  const int t = blockIdx.x;
+  for (int i = (blockIdx.y * kThreads + threadIdx.x) * 4; i < c.width; i += gridDim.y * kThreads * 4) {
+    float4 sum = make_float4(0, 0, 0, 0);
+    for (int rank = 0; rank < c.top_k; ++rank) {
+      const int row = t * c.top_k + rank;
+      const float weight = c.weights[row];
+      if (weight == 0) continue;
+      const bool from_host = c.from_host != nullptr ? c.from_host[row] != 0 : (c.host_bits >> rank & 1u) != 0;
+      const float* output = (from_host ? c.host_output : c.output) + static_cast<std::int64_t>(row) * c.width + i;
+      const float4 v = *reinterpret_cast<const float4*>(output);
+      sum.x = fmaf(weight, v.x, sum.x), sum.y = fmaf(weight, v.y, sum.y);
+      sum.z = fmaf(weight, v.z, sum.z), sum.w = fmaf(weight, v.w, sum.w);
+    }
+    float4* x = reinterpret_cast<float4*>(c.x + static_cast<std::int64_t>(t) * c.width + i);
+    *x = make_float4(x->x + sum.x, x->y + sum.y, x->z + sum.z, x->w + sum.w);
+  }
+  stamp_end(stamp);
+}
+
+__global__ void move_kernel(const uint4* from, uint4* to, std::int64_t count) {
+  for (std::int64_t i = static_cast<std::int64_t>(blockIdx.x) * kThreads + threadIdx.x; i < count;
+       i += static_cast<std::int64_t>(gridDim.x) * kThreads) {
+    to[i] = from[i];
+  }
+}
+
+__global__ void stamp_kernel(std::uint64_t* at) {
+  *at = global_time();
+}
+
+__global__ void answer_kernel(volatile std::uint32_t* ask, std::uint64_t* times, volatile std::uint32_t* answered,
+                              int rounds) {
+  for (std::uint32_t round = 1; round <= static_cast<std::uint32_t>(rounds); ++round) {
+    while (*ask < round) {
+    }
+    times[round - 1] = global_time();
+    __threadfence_system();
+    *answered = round;
+  }
+}
+
+template <int Tokens>
+void launch_products(const Products& p, int tokens, const Stamp& stamp, cudaStream_t stream) {
+  int blocks = 0;
+  for (int i = 0; i < p.count; ++i) blocks += ceil_div(p.w[i].rows, kRowsOfBlock);
+  const int shared = p.norm != nullptr ? Tokens * p.w[0].cols * static_cast<int>(sizeof(float)) : 0;
+  if (shared > 48 * 1024) {
+    check(cudaFuncSetAttribute(products_kernel<Tokens>, cudaFuncAttributeMaxDynamicSharedMemorySize, shared),
+          "asking for shared memory");
+  }
+  products_kernel<Tokens><<<dim3(static_cast<unsigned>(blocks), static_cast<unsigned>(ceil_div(tokens, Tokens))),
+                            kThreads, static_cast<std::size_t>(shared), stream>>>(p, tokens, stamp);
+}
+
+}  // namespace
+
+void embed(const DeviceMatrix& embedding, const StepToken* mapped, StepToken* tokens, float* x, int count, Stamp stamp,
+           cudaStream_t stream) {
+  embed_kernel<<<count, kThreads, 0, stream>>>(embedding, mapped, tokens, x, stamp);
+  check_launch("queueing the embedding");
+}
+
+void multiply(const Products& p, int tokens, Stamp stamp, cudaStream_t stream) {
+  // A tile of tokens shares the reads of the weights; its normalised rows must fit into shared memory.
+  const int room = p.norm != nullptr ? 64 * 1024 / (p.w[0].cols * static_cast<int>(sizeof(float))) : 4;
+  if (tokens >= 4 && room >= 4)
+    launch_products<4>(p, tokens, stamp, stream);
+  else if (tokens >= 2 && room >= 2)
+    launch_products<2>(p, tokens, stamp, stream);
+  else
+    launch_products<1>(p, tokens, stamp, stream);
+  check_launch("queueing a product");
+}
+
+void norm_to_half(const float* x, const float* norm, float eps, int width, int tokens, __half* y, Stamp stamp,
+                  cudaStream_t stream) {
+  norm_kernel<<<tokens, kThreads, 0, stream>>>(x, norm, eps, width, y, stamp);
+  check_launch("queueing a norm");
+}
+
+void to_half(const float* x, __half* y, std::int64_t values, cudaStream_t stream) {
+  to_half_kernel<<<static_cast<unsigned>((values / 4 + kThreads - 1) / kThreads), kThreads, 0, stream>>>(x, y, values);
+  check_launch("queueing a conversion");
+}
+
+void rotate_and_store(const AttentionShape& s, const double* frequencies, const float* q_norm, const float* k_norm,
+                      const StepToken* tokens, float* q, const float* k, const float* v, KeyValues cache, int count,
+                      cudaStream_t stream) {
+  rotate_kernel<<<count, kThreads, 0, stream>>>(s, frequencies, q_norm, k_norm, tokens, q, k, v, cache);
+  check_launch("queueing the rotation");
+}
+
+void attend(const AttentionShape& s, const StepToken* tokens, const float* q, KeyValues cache, float* out, int count,
+            cudaStream_t stream) {
+  attend_kernel<<<dim3(static_cast<unsigned>(s.heads), static_cast<unsigned>(count)), kThreads, 0, stream>>>(
+      s, tokens, q, cache, out);
+  check_launch("queueing attention");
+}
+
+void causal_softmax(const float* scores, __half* probabilities, int rows, int tokens, int first, int length,
+                    cudaStream_t stream) {
+  softmax_kernel<<<rows, kThreads, 0, stream>>>(scores, probabilities, tokens, first, length);
+  check_launch("queueing a softmax");
+}
+
+void combine(const Combination& c, int tokens, Stamp stamp, cudaStream_t stream) {
+  const int parts = tokens > 64 ? 1 : ceil_div(c.width, kThreads * 4);
+  combine_kernel<<<dim3(static_cast<unsigned>(tokens), static_cast<unsigned>(parts)), kThreads, 0, stream>>>(c, stamp);
+  check_launch("queueing the sum of experts");
+}
+
+void move(const void* from, void* to, std::int64_t bytes, cudaStream_t stream) {
+  const std::int64_t count = (bytes + 15) / 16;
+  const auto blocks = static_cast<unsigned>(std::min<std::int64_t>((count + kThreads - 1) / kThreads, 256));
+  move_kernel<<<blocks, kThreads, 0, stream>>>(static_cast<const uint4*>(from), static_cast<uint4*>(to), count);
+  check_launch("queueing a move");
+}
+
+void stamp_now(std::uint64_t* at, cudaStream_t stream) {
+  stamp_kernel<<<1, 1, 0, stream>>>(at);
+  check_launch("queueing a time stamp");
+}
+
+void answer(volatile std::uint32_t* ask, std::uint64_t* times, volatile std::uint32_t* answered, int rounds,
+            cudaStream_t stream) {
+  answer_kernel<<<1, 1, 0, stream>>>(ask, times, answered, rounds);
+  check_launch("queueing a clock comparison");
+}
+
+}  // namespace expertscope::cuda

@@ -1,0 +1,81 @@
+// CUDA's errors as ours, and memory that frees itself. Host code; one device.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <string>
+#include <utility>
+
+#include <cuda_runtime_api.h>
+
+#include "engine/error.h"
+
+namespace expertscope::cuda {
+
+// RunError that says what was being done and what CUDA answered.
+inline void check(cudaError_t result, const char* what) {
+  if (result == cudaSuccess) return;
+  (void)cudaGetLastError();
+  throw RunError(std::string("the GPU failed while ") + what + ": " + cudaGetErrorString(result) +
+                 (result == cudaErrorMemoryAllocation
+                      ? "; lower the cache ratio or close what else uses its memory"
+                      : "; the run cannot go on, start it again, and look at nvidia-smi when it comes back"));
+}
+inline void check_launch(const char* what) {
+  check(cudaGetLastError(), what);
+}
+
+// Values in device memory.
+template <typename T>
+class DeviceArray {
+ public:
+  DeviceArray() = default;
+  explicit DeviceArray(std::int64_t count) : count_(count) {
+    if (count == 0) return;
+    check(cudaMalloc(reinterpret_cast<void**>(&data_), bytes()), "allocating device memory");
+  }
+  DeviceArray(DeviceArray&& other) noexcept { *this = std::move(other); }
+  DeviceArray& operator=(DeviceArray&& other) noexcept {
+    std::swap(data_, other.data_);
+    std::swap(count_, other.count_);
+    return *this;
+  }
+  ~DeviceArray() { (void)cudaFree(data_); }
+  T* data() const { return data_; }
+  std::int64_t size() const { return count_; }
+  std::size_t bytes() const { return static_cast<std::size_t>(count_) * sizeof(T); }
+
+ private:
+  T* data_ = nullptr;
+  std::int64_t count_ = 0;
+};
+
+// Values in page-locked host memory that kernels reach at the same address. Zero at the start.
+template <typename T>
+class MappedArray {
+ public:
+  MappedArray() = default;
+  explicit MappedArray(std::int64_t count) : count_(count) {
+    if (count == 0) return;
+    const auto bytes = static_cast<std::size_t>(count) * sizeof(T);
+    check(cudaHostAlloc(reinterpret_cast<void**>(&data_), bytes, cudaHostAllocMapped | cudaHostAllocPortable),
+          "page-locking host memory");
+    for (std::size_t i = 0; i < bytes; ++i) reinterpret_cast<volatile std::byte*>(data_)[i] = std::byte{0};
+  }
+  MappedArray(MappedArray&& other) noexcept { *this = std::move(other); }
+  MappedArray& operator=(MappedArray&& other) noexcept {
+    std::swap(data_, other.data_);
+    std::swap(count_, other.count_);
+    return *this;
+  }
+  ~MappedArray() { (void)cudaFreeHost(data_); }
+  T* data() const { return data_; }
+  T& operator[](std::size_t i) const { return data_[i]; }
+  std::int64_t size() const { return count_; }
+
+ private:
+  T* data_ = nullptr;
+  std::int64_t count_ = 0;
+};
+
+}  // namespace expertscope::cuda

@@ -1,0 +1,136 @@
+// What all kernels share: time stamps, reductions, a warp's rows times a few tokens. Device code only.
+#pragma once
+
+#include <cstdint>
+
+#include "engine/machines/cuda/kernels.h"
+#include "engine/machines/cuda/weights.cuh"
+
+namespace expertscope::cuda {
+
+inline constexpr int kThreads = 256, kWarps = kThreads / 32;
+
+__device__ __forceinline__ std::uint64_t global_time() {
+  std::uint64_t t;
+  asm volatile("mov.u64 %0, %globaltimer;" : "=l"(t));
+  return t;
+}
+
+__device__ __forceinline__ bool first_thread_of_grid() {
+  return blockIdx.x == 0 && blockIdx.y == 0 && blockIdx.z == 0 && threadIdx.x == 0;
+}
+
+__device__ __forceinline__ void stamp_start(const Stamp& stamp) {
+  if (stamp.start != nullptr && first_thread_of_grid()) *stamp.start = global_time();
+}
+
+// True in all threads of the block that gets here last. What the other blocks wrote is visible to it.
+__device__ __forceinline__ bool last_block(std::uint32_t* counter) {
+  __shared__ bool last;
+  __threadfence();
+  __syncthreads();
+  if (threadIdx.x == 0) {
+    const std::uint32_t blocks = gridDim.x * gridDim.y * gridDim.z;
+    last = atomicInc(counter, blocks - 1) == blocks - 1;  // wraps to 0 for the next kernel
+  }
+  __syncthreads();
+  if (last) __threadfence();
+  return last;
+}
+
+__device__ __forceinline__ void stamp_end(const Stamp& stamp) {
+  if (stamp.end == nullptr) return;
+  __syncthreads();
+  if (threadIdx.x != 0) return;
+  const std::uint32_t blocks = gridDim.x * gridDim.y * gridDim.z;
+  if (atomicInc(stamp.counter, blocks - 1) == blocks - 1) *stamp.end = global_time();
+}
+
+__device__ __forceinline__ float warp_sum(float v) {
+#pragma unroll
+  for (int offset = 16; offset > 0; offset /= 2) v += __shfl_xor_sync(0xffffffffu, v, offset);
+  return v;
+}
+__device__ __forceinline__ float warp_max(float v) {
+#pragma unroll
+  for (int offset = 16; offset > 0; offset /= 2) v = fmaxf(v, __shfl_xor_sync(0xffffffffu, v, offset));
+  return v;
+}
+
+// Over a block of kThreads; every thread gets the result.
+__device__ __forceinline__ float block_sum(float v) {
+  __shared__ float parts[kWarps];
+  v = warp_sum(v);
+  __syncthreads();
+  if (threadIdx.x % 32 == 0) parts[threadIdx.x / 32] = v;
+  __syncthreads();
+  float sum = 0;
+#pragma unroll
+  for (int i = 0; i < kWarps; ++i) sum += parts[i];
+  return sum;
+}
+__device__ __forceinline__ float block_max(float v) {
+  __shared__ float parts[kWarps];
+  v = warp_max(v);
+  __syncthreads();
+  if (threadIdx.x % 32 == 0) parts[threadIdx.x / 32] = v;
+  __syncthreads();
+  float largest = parts[0];
+#pragma unroll
+  for (int i = 1; i < kWarps; ++i) largest = fmaxf(largest, parts[i]);
+  return largest;
+}
+
+// 1 / rms(x) over a block.
+__device__ __forceinline__ float inverse_rms(const float* x, int width, float eps) {
+  float squares = 0;
+  for (int i = threadIdx.x; i < width; i += kThreads) squares = fmaf(x[i], x[i], squares);
+  return rsqrtf(block_sum(squares) / static_cast<float>(width) + eps);
+}
+
+// Saturates: a float16 has no room beyond.
+__device__ __forceinline__ __half narrow(float v) {
+  return __float2half_rn(fminf(fmaxf(v, -65504.0f), 65504.0f));
+}
+
+// Products of Rows rows of a matrix with up to Tokens rows of x, by one warp; every lane gets its share of the sums.
+// x[t] are pointers to rows of m.cols floats, 16-byte aligned.
+template <int Rows, int Tokens>
+__device__ __forceinline__ void rows_times(const DeviceMatrix (&m)[Rows], const int (&row)[Rows],
+                                           const float* const (&x)[Tokens], float (&sums)[Rows][Tokens]) {
+  const int lane = threadIdx.x % 32, chunks = m[0].cols / kChunk;
+#pragma unroll
+  for (int r = 0; r < Rows; ++r) {
+#pragma unroll
+    for (int t = 0; t < Tokens; ++t) sums[r][t] = 0;
+  }
+  with_decoder(m[0].type, [&](auto decoder) {
+    for (int chunk = lane; chunk < chunks; chunk += 32) {
+      float w[Rows][kChunk];
+#pragma unroll
+      for (int r = 0; r < Rows; ++r) decoder.read(m[r], row[r], chunk, w[r]);
+#pragma unroll
+      for (int run = 0; run < kChunk / 4; ++run) {
+        const int column = decoder.column_of(chunk, run);
+#pragma unroll
+        for (int t = 0; t < Tokens; ++t) {
+          const float4 v = *reinterpret_cast<const float4*>(x[t] + column);
+#pragma unroll
+          for (int r = 0; r < Rows; ++r) {
+            float s = fmaf(w[r][4 * run], v.x, sums[r][t]);
+            s = fmaf(w[r][4 * run + 1], v.y, s);
+            s = fmaf(w[r][4 * run + 2], v.z, s);
+            sums[r][t] = fmaf(w[r][4 * run + 3], v.w, s);
+          }
+        }
+      }
+    }
+  });
+#pragma unroll
+  for (int r = 0; r < Rows; ++r) {
+#pragma unroll
+    for (int t = 0; t < Tokens; ++t) sums[r][t] = warp_sum(sums[r][t]);
+  }
+}
+
+}  // namespace expertscope::cuda

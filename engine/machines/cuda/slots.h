@@ -1,0 +1,56 @@
+// Expert slots in device memory, allocated a few dozen megabytes at a time, and the table in which kernels find them.
+#pragma once
+
+#include <vector>
+
+#include "engine/machine.h"
+#include "engine/machines/cuda/device.h"
+
+namespace expertscope::cuda {
+
+class Slots {
+ public:
+  Slots(int layers, int experts, std::int64_t slot_bytes);
+
+  std::vector<SlotId> add(int count, bool staging);
+  void remove(SlotId);  // its memory goes back when the last of its block is removed
+  std::byte* address(SlotId slot) const { return slots_[slot].address; }
+  bool is_staging(SlotId slot) const { return slots_[slot].staging; }
+  int experts_slots() const { return expert_slots_; }
+  int staging_slots() const { return staging_slots_; }
+  std::int64_t allocated_bytes() const { return allocated_bytes_; }
+  std::int64_t slot_bytes() const { return slot_bytes_; }
+
+  // The table: device address of each expert's blob, 0 where a kernel must not start it. In mapped host memory; written
+  // by the host while no router runs.
+  void publish(ExpertId id, SlotId slot);
+  void unpublish(ExpertId id);
+  bool is_published(ExpertId id) const { return table_[index(id)] != 0; }
+  std::uint64_t published(ExpertId id) const { return table_[index(id)]; }
+  bool any_published(int layer) const { return published_[static_cast<std::size_t>(layer)] > 0; }
+  const std::uint64_t* table(int layer) const { return table_.data() + std::int64_t{layer} * experts_; }
+
+ private:
+  struct Slot {
+    std::byte* address = nullptr;  // nullptr: not in use
+    std::uint32_t block = 0;
+    bool staging = false;
+  };
+  struct Block {
+    DeviceArray<std::byte> bytes;
+    int used = 0;
+  };
+  std::size_t index(ExpertId id) const { return static_cast<std::size_t>(id.layer * experts_ + id.expert); }
+  std::uint32_t free_block();
+
+  int experts_;
+  std::int64_t slot_bytes_;
+  std::vector<Slot> slots_;
+  std::vector<Block> blocks_;
+  int expert_slots_ = 0, staging_slots_ = 0;
+  std::int64_t allocated_bytes_ = 0;
+  MappedArray<std::uint64_t> table_;
+  std::vector<int> published_;  // by layer
+};
+
+}  // namespace expertscope::cuda
