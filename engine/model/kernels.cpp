@@ -266,7 +266,6 @@ void range_times_many(const WeightView& w, int begin, int end, std::span<const f
 struct Piece {
   int first_item, rows;
 };
-constexpr std::size_t kMostProducts = 4;
 
 // Calls `call` with the type as a template argument.
 template <typename Call>
@@ -319,8 +318,9 @@ void multiply_range(const WeightView& w, int begin, int end, std::span<const flo
   });
 }
 
-// h = silu(h) * up
-void gate(const float* up, int n, float* h) {
+}  // namespace
+
+void silu_multiply(const float* up, int n, float* h) {
   const Vec one = set(1);
   int i = 0;
   for (; i + kLanes <= n; i += kLanes) {
@@ -332,12 +332,10 @@ void gate(const float* up, int n, float* h) {
     alignas(32) float g[kLanes] = {}, u[kLanes] = {};
     std::copy(h + i, h + n, g);
     std::copy(up + i, up + n, u);
-    gate(u, kLanes, g);
+    silu_multiply(u, kLanes, g);
     std::copy(g, g + (n - i), h + i);
   }
 }
-
-}  // namespace
 
 void dequantise_row(const WeightView& w, int row, float* out) {
   with_type(w.type, [&]<TensorType Type>() { dequantise<Type>(w, row, out); });
@@ -354,7 +352,7 @@ void Kernels::multiply(std::span<const Product> products) {
   const std::size_t tokens = products[0].x.size();
   if (tokens == 0) return;
   int total = 0;
-  std::array<Piece, kMostProducts> pieces;
+  std::array<Piece, Kernels::kMostProducts> pieces;
   ES_ASSERT(products.size() <= pieces.size(), "a few products at a time");
   for (std::size_t i = 0; i < products.size(); ++i) {
     ES_ASSERT(products[i].x.size() == tokens && products[i].y.size() == tokens, "one result per token");
@@ -386,7 +384,7 @@ void Kernels::gated_multiply(const WeightView& gate_weights, const WeightView& u
     for (std::size_t t = 0; t < x.size(); ++t) scratch.up_rows[t] = scratch.up.data() + t * rows;
     multiply_range(gate_weights, begin, end, x, h, scratch.rows);
     multiply_range(up, begin, end, x, scratch.up_rows, scratch.rows);
-    for (std::size_t t = 0; t < x.size(); ++t) gate(scratch.up_rows[t] + begin, end - begin, h[t] + begin);
+    for (std::size_t t = 0; t < x.size(); ++t) silu_multiply(scratch.up_rows[t] + begin, end - begin, h[t] + begin);
   });
 }
 

@@ -38,6 +38,8 @@ void add(const float* a, int n, float* x);                       // x += a
 void scale(const float* a, float factor, int n, float* x);       // x = factor * a
 void add_scaled(const float* a, float factor, int n, float* x);  // x += factor * a, fused
 
+void silu_multiply(const float* up, int n, float* h);  // h = silu(h) * up; any n
+
 // The real values of one row: out[cols].
 void dequantise_row(const WeightView& w, int row, float* out);
 
@@ -49,7 +51,8 @@ class Kernels {
   // y[t][row] = W x[t] for every token t: x and y are arrays of pointers to rows.
   void multiply(const WeightView& w, std::span<const float* const> x, std::span<float* const> y);
 
-  // Up to four of them, of the same number of tokens, in one parallel loop.
+  // Up to kMostProducts of them, of the same number of tokens, in one parallel loop.
+  static constexpr std::size_t kMostProducts = 32;
   struct Product {
     WeightView w;
     std::span<const float* const> x;

@@ -1,4 +1,5 @@
 #include <algorithm>
+#include <array>
 #include <exception>
 #include <mutex>
 #include <optional>
@@ -25,8 +26,9 @@ namespace {
 
 using namespace cuda;
 
-constexpr std::int64_t kSpareBytes = 256 << 20;  // of device memory, left to the driver and to others
-constexpr double kSmoothing = 0.1;               // of measured costs
+constexpr std::int64_t kSpareBytes = 256 << 20;                    // of device memory, left to the driver and to others
+constexpr std::size_t kMostTogether = Kernels::kMostProducts / 2;  // experts of one row in one parallel loop
+constexpr double kSmoothing = 0.1;                                 // of measured costs
 
 WorkKind waiting_for(CopyReason reason) {
   switch (reason) {
@@ -143,10 +145,13 @@ class CudaMachine final : public Machine {
   void route_single();
   void route_several();
   void fill_route(const float* logits, int token, RouteRecord&) const;
+  void note_started(std::span<Demand>);
   void start_resident_of_many();
   int first_pick(const Demand& d) const { return static_cast<int>(d.rows.data() - first_row_); }
   void run_cpu_experts();
+  void run_singles(std::span<const CpuWork>);
   void run_on_cpu(const Demand&);
+  void ran_on_cpu(TimeNs begin, std::span<const CpuWork>, std::size_t rows);
   void host_record(WorkKind, TimeNs until);
   void host_until(TimeNs t) { host_record(WorkKind::routing_sync, t); }
 
@@ -560,7 +565,11 @@ void CudaMachine::route_single() {
   run.tiles = own_tiles_.data();
   run.tile_count = model_.description().router.top_k;
   run.picks = own_picks_.data();
-  run_experts(run, begin_op(WorkKind::expert, layer, {}, 0, kNone16, started_), compute_);
+  const Stamp stamp = timeline_.begin(
+      {.work = {.step = step_, .layer = static_cast<std::uint16_t>(layer), .kind = WorkKind::expert, .lane = Lane::gpu},
+       .ticket = started_,
+       .open = true});
+  run_experts(run, stamp, compute_);
 }
 
 void CudaMachine::route_several() {
@@ -628,9 +637,7 @@ LayerRoutes CudaMachine::wait_routes() {
   first_row_ = demands.empty() ? nullptr : demands[0].rows.data();
   for (const Demand& d : demands) first_row_ = std::min(first_row_, d.rows.data());
   if (single()) {
-    for (Demand& d : demands) {
-      if (started_ != 0 && slots_.is_published(d.expert)) d.started = started_;
-    }
+    note_started(demands);
   } else {
     start_resident_of_many();
     for (Demand& d : demands) {
@@ -638,6 +645,21 @@ LayerRoutes CudaMachine::wait_routes() {
     }
   }
   return {.asked_ns = asked, .tokens = routes_, .demands = demands};
+}
+
+// What the device started by itself, now that the host knows it too.
+void CudaMachine::note_started(std::span<Demand> demands) {
+  if (started_ == 0) return;
+  std::size_t count = 0;
+  std::uint16_t expert = kNone16;
+  for (Demand& d : demands) {
+    if (!slots_.is_published(d.expert)) continue;
+    d.started = started_;
+    expert = ++count == 1 ? d.expert.expert : kNone16;
+  }
+  const Work one = costs_.expert(1);
+  const auto n = static_cast<std::int64_t>(count);
+  timeline_.close({.bytes = n * one.bytes, .flops = n * one.flops}, count, expert);
 }
 
 // Picks of the layer go to the device, and with them a tile for every few rows of each expert that is there.
@@ -741,27 +763,70 @@ void CudaMachine::run_cpu_experts() {
     std::fill_n(from_host_.data(), tokens_.size() * static_cast<std::size_t>(model_.description().router.top_k),
                 std::uint8_t{0});
   host_until(now());
-  for (const CpuWork& work : cpu_work_) {
-    const TimeNs begin = now();
-    run_on_cpu(*work.demand);
-    const TimeNs end = now();
-    const Work cost = costs_.expert(work.demand->rows.size());
-    if (observer_ != nullptr) {
-      observer_->on_event(WorkRecord{.start_ns = begin,
-                                     .end_ns = end,
-                                     .bytes = cost.bytes,
-                                     .flops = cost.flops,
-                                     .step = step_,
-                                     .layer = work.demand->expert.layer,
-                                     .expert = work.demand->expert.expert,
-                                     .tokens = static_cast<std::uint16_t>(work.demand->rows.size()),
-                                     .kind = WorkKind::expert,
-                                     .lane = Lane::cpu});
+  if (single()) {
+    for (std::size_t i = 0; i < cpu_work_.size(); i += kMostTogether) {
+      run_singles(std::span(cpu_work_).subspan(i, std::min(kMostTogether, cpu_work_.size() - i)));
     }
-    tickets_.complete(work.ticket, end);
-    if (work.demand->rows.size() == 1) cpu_cost_ns_ += kSmoothing * (static_cast<double>(end - begin) - cpu_cost_ns_);
+  } else {
+    for (const CpuWork& work : cpu_work_) {
+      const TimeNs begin = now();
+      run_on_cpu(*work.demand);
+      ran_on_cpu(begin, {&work, 1}, work.demand->rows.size());
+    }
   }
   host_mark_ = now();
+}
+
+void CudaMachine::ran_on_cpu(TimeNs begin, std::span<const CpuWork> works, std::size_t rows) {
+  const TimeNs end = now();
+  const ExpertId first = works[0].demand->expert;
+  const auto experts = static_cast<std::int64_t>(works.size());
+  const Work cost = costs_.expert(rows / works.size());
+  if (observer_ != nullptr) {
+    observer_->on_event(WorkRecord{.start_ns = begin,
+                                   .end_ns = end,
+                                   .bytes = experts * cost.bytes,
+                                   .flops = experts * cost.flops,
+                                   .step = step_,
+                                   .layer = first.layer,
+                                   .expert = works.size() == 1 ? first.expert : kNone16,
+                                   .tokens = static_cast<std::uint16_t>(rows),
+                                   .kind = WorkKind::expert,
+                                   .lane = Lane::cpu});
+  }
+  for (const CpuWork& work : works) tickets_.complete(work.ticket, end);
+  if (rows != works.size()) return;
+  cpu_cost_ns_ += kSmoothing * (static_cast<double>(end - begin) / static_cast<double>(experts) - cpu_cost_ns_);
+}
+
+// Experts of one row each, together: a few small products would leave most threads waiting for each other.
+void CudaMachine::run_singles(std::span<const CpuWork> works) {
+  const ModelDescription& d = model_.description();
+  const auto width = static_cast<std::size_t>(d.width), ff = static_cast<std::size_t>(d.expert_ff);
+  cpu_hidden_.resize(std::max(cpu_hidden_.size(), 2 * works.size() * ff));
+  const float* input = host_input_.data();
+  std::array<const float*, kMostTogether> inner;
+  std::array<float*, kMostTogether> hidden, up, to;
+  std::array<Kernels::Product, 2 * kMostTogether> first;
+  std::array<Kernels::Product, kMostTogether> second;
+  const TimeNs begin = now();
+  for (std::size_t i = 0; i < works.size(); ++i) {
+    const Demand& demand = *works[i].demand;
+    const std::byte* blob = model_.expert_blob(demand.expert).data();
+    const ExpertBlobLayout& layout = model_.blob_layout(demand.expert.layer);
+    const int rank = demand.rows[0].rank;
+    inner[i] = hidden[i] = cpu_hidden_.data() + 2 * i * ff;
+    up[i] = hidden[i] + ff;
+    to[i] = host_output_.data() + static_cast<std::size_t>(rank) * width;
+    host_bits_ |= 1u << rank;
+    first[2 * i] = {matrix_in_blob(layout.gate, blob), {&input, 1}, {&hidden[i], 1}};
+    first[2 * i + 1] = {matrix_in_blob(layout.up, blob), {&input, 1}, {&up[i], 1}};
+    second[i] = {matrix_in_blob(layout.down, blob), {&inner[i], 1}, {&to[i], 1}};
+  }
+  cpu_kernels_.multiply(std::span(first.data(), 2 * works.size()));
+  for (std::size_t i = 0; i < works.size(); ++i) silu_multiply(up[i], d.expert_ff, hidden[i]);
+  cpu_kernels_.multiply(std::span(second.data(), works.size()));
+  ran_on_cpu(begin, works, works.size());
 }
 
 void CudaMachine::run_on_cpu(const Demand& demand) {
@@ -781,10 +846,7 @@ void CudaMachine::run_on_cpu(const Demand& demand) {
     hidden[i] = cpu_hidden_.data() + i * ff;
     inner[i] = hidden[i];
     to[i] = host_output_.data() + output * width;
-    if (single())
-      host_bits_ |= 1u << demand.rows[i].rank;
-    else
-      from_host_[output] = 1;
+    from_host_[output] = 1;
   }
   cpu_kernels_.gated_multiply(matrix_in_blob(layout.gate, blob.data()), matrix_in_blob(layout.up, blob.data()), from,
                               hidden);

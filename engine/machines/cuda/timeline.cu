@@ -31,11 +31,21 @@ Stamp Timeline::begin(Operation op) {
   return {stamps_.data() + 2 * op.stamp, stamps_.data() + 2 * op.stamp + 1, counter_.data()};
 }
 
+void Timeline::close(Work work, std::size_t rows, std::uint16_t expert) {
+  ES_ASSERT(!operations_.empty() && operations_.back().open, "closes an operation that was begun open");
+  Operation& op = operations_.back();
+  op.work.bytes = work.bytes;
+  op.work.flops = work.flops;
+  op.work.tokens = static_cast<std::uint16_t>(rows);
+  op.work.expert = expert;
+  op.open = false;
+}
+
 void Timeline::collect() {
   while (!operations_.empty()) {
     Operation& op = operations_.front();
     const std::uint64_t end = stamps()[2 * op.stamp + 1];
-    if (end == 0) return;
+    if (end == 0 || op.open) return;
     // The device's start may be told after its end; both are there when the operation's kernels are over.
     const std::uint64_t start = stamps()[2 * op.stamp];
     if (start == 0) return;

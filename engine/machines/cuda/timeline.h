@@ -9,6 +9,7 @@
 #include "engine/machines/cuda/device.h"
 #include "engine/machines/cuda/device_clock.h"
 #include "engine/machines/cuda/kernels.h"
+#include "engine/machines/operation_costs.h"
 
 namespace expertscope::cuda {
 
@@ -45,9 +46,12 @@ class Timeline {
     Ticket after = 0;  // what it waited for beside its stream, for the record of the wait
     WorkKind wait = WorkKind::wait_demand;
     std::uint32_t stamp = 0;
+    bool open = false;  // its work is not known yet: see close
   };
   // The stamp for the operation's kernels. At most kStamps operations may be unfinished.
   Stamp begin(Operation);
+  // The work of the newest operation, which was begun open: told when the host learned what the device had chosen.
+  void close(Work, std::size_t rows, std::uint16_t expert);
   // Tells the observer of what is done, in order, and completes its tickets.
   void collect();
   bool empty() const { return operations_.empty(); }
