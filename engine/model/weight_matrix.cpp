@@ -39,13 +39,20 @@ void split_into_planes(TensorType type, std::int64_t values, const std::byte* fi
   }
 }
 
+WeightMatrix::WeightMatrix(TensorType type, int rows, int cols)
+    : storage_(tensor_bytes(type, std::int64_t{rows} * cols)), view_{type, rows, cols, storage_.data(), nullptr} {
+  view_.scales = scales();
+}
+
 WeightMatrix::WeightMatrix(TensorType type, int rows, int cols, std::span<const std::byte> file_bytes)
-    : storage_(static_cast<std::int64_t>(file_bytes.size())) {
-  const std::int64_t values = std::int64_t{rows} * cols;
-  ES_ASSERT(tensor_bytes(type, values) == storage_.size(), "bytes of the whole matrix");
-  std::byte* scales = storage_.data() + quants_bytes(type, values);
-  split_into_planes(type, values, file_bytes.data(), storage_.data(), scales);
-  view_ = {type, rows, cols, storage_.data(), has_scales_plane(type) ? scales : nullptr};
+    : WeightMatrix(type, rows, cols) {
+  ES_ASSERT(storage_.size() == std::ssize(file_bytes), "bytes of the whole matrix");
+  split_into_planes(type, std::int64_t{rows} * cols, file_bytes.data(), quants(), scales());
+}
+
+std::byte* WeightMatrix::scales() {
+  if (!has_scales_plane(view_.type)) return nullptr;
+  return storage_.data() + quants_bytes(view_.type, std::int64_t{view_.rows} * view_.cols);
 }
 
 }  // namespace expertscope

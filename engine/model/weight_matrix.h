@@ -63,8 +63,11 @@ void split_into_planes(TensorType type, std::int64_t values, const std::byte* fi
 class WeightMatrix {
  public:
   WeightMatrix() = default;
+  WeightMatrix(TensorType type, int rows, int cols);  // planes are not initialised
   WeightMatrix(TensorType type, int rows, int cols, std::span<const std::byte> file_bytes);
   const WeightView& view() const { return view_; }
+  std::byte* quants() { return storage_.data(); }
+  std::byte* scales();  // null when the type has no plane of scales
   std::int64_t bytes() const { return storage_.size(); }
 
  private:
