@@ -56,6 +56,17 @@ HostProfile parse_host(JsonFields f) {
   return h;
 }
 
+Measurement parse_measurement(JsonFields f) {
+  Measurement m;
+  m.name = f.text("name");
+  m.unit = f.text("unit");
+  m.median = f.number("median", 0, kMaxRate);
+  m.low = f.number("low", 0, kMaxRate);
+  m.high = f.number("high", 0, kMaxRate);
+  f.refuse_others();
+  return m;
+}
+
 std::string read_file(const fs::path& path) {
   std::ifstream in(path, std::ios::binary);
   if (!in) throw InputError(path.string() + ": cannot be read: check the path and its permissions");
@@ -84,6 +95,12 @@ MachineProfile parse_profile(const std::string& json_text, const std::string& or
   p.storage.read_bytes_per_s = storage.number("read_bytes_per_s", 1, kMaxRate);
   p.storage.latency_s = storage.number("latency_s", 0, kMaxSeconds);
   storage.refuse_others();
+  if (root.contains("measured")) {
+    const json& measured = f.child("measured");
+    if (!measured.is_array() || measured.size() > 1000) f.fail("measured", "must be a list of at most 1000 measurements");
+    for (std::size_t i = 0; i < measured.size(); ++i)
+      p.measured.push_back(parse_measurement(JsonFields(measured[i], fmt::format("{}.measured[{}]", origin, i))));
+  }
   f.refuse_others();
   return p;
 }
@@ -118,6 +135,10 @@ std::string to_json(const MachineProfile& p) {
                  {"policy_s", p.host.policy_s},
                  {"sampling_s", p.host.sampling_s}};
   out["storage"] = {{"read_bytes_per_s", p.storage.read_bytes_per_s}, {"latency_s", p.storage.latency_s}};
+  for (const Measurement& m : p.measured) {
+    out["measured"].push_back(
+        {{"name", m.name}, {"unit", m.unit}, {"median", m.median}, {"low", m.low}, {"high", m.high}});
+  }
   return out.dump(2);
 }
 

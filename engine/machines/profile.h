@@ -40,6 +40,14 @@ struct StorageProfile {
   double latency_s = 0;
 };
 
+// One of the numbers behind a measured profile: its median and its range over the repeats.
+struct Measurement {
+  std::string name;  // "h2d 1 MB", "host read, 8 threads"
+  std::string unit;  // "B/s" or "s"
+  double median = 0, low = 0, high = 0;
+  bool operator==(const Measurement&) const = default;
+};
+
 struct MachineProfile {
   std::string name, source;
   std::vector<GpuProfile> gpus;  // at least one
@@ -47,7 +55,8 @@ struct MachineProfile {
   double peer_bytes_per_s = 0;  // between GPUs; 0: through the host
   HostProfile host;
   StorageProfile storage;
-  bool unified_memory = false;  // GPU and CPU share host memory: no link
+  bool unified_memory = false;        // GPU and CPU share host memory: no link
+  std::vector<Measurement> measured;  // by `expertscope calibrate`; empty where the numbers come from elsewhere
 };
 
 // Checked against what is declared: unknown, missing or senseless keys throw InputError with file and key.

@@ -3,6 +3,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <cstring>
 #include <string>
 #include <utility>
 
@@ -60,7 +61,7 @@ class MappedArray {
     const auto bytes = static_cast<std::size_t>(count) * sizeof(T);
     check(cudaHostAlloc(reinterpret_cast<void**>(&data_), bytes, cudaHostAllocMapped | cudaHostAllocPortable),
           "page-locking host memory");
-    for (std::size_t i = 0; i < bytes; ++i) reinterpret_cast<volatile std::byte*>(data_)[i] = std::byte{0};
+    std::memset(static_cast<void*>(data_), 0, bytes);
   }
   MappedArray(MappedArray&& other) noexcept { *this = std::move(other); }
   MappedArray& operator=(MappedArray&& other) noexcept {
