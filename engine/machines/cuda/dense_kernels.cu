@@ -138,22 +138,53 @@ __global__ void __launch_bounds__(kThreads)
   for (int i = threadIdx.x; i < kv_width; i += kThreads) values[i] = my_v[i];
 }
 
-// One block a (head, token): every warp takes every eighth position with a running softmax; the warps' results are
-// joined at the end. Lane i holds values i, i + 32, … of the head.
+// One block a (head, token), or for a long context several, each with its share of the positions: every warp takes
+// every eighth position with a running softmax; the warps' results are joined at the end, and the blocks' by the last
+// of them. Lane i holds values i, i + 32, … of the head.
 constexpr int kMostHeadDim = 256, kHeadParts = kMostHeadDim / 32;
-__global__ void __launch_bounds__(kThreads)
-    attend_kernel(AttentionShape s, const StepToken* tokens, const float* q, KeyValues cache, float* out) {
-  __shared__ float largest[kWarps], total[kWarps], joined[kWarps][kMostHeadDim];
+
+// A softmax over some positions, unfinished: the largest score, the sum of weights, and the weighted values.
+struct AttentionPart {
+  float largest, total;
+};
+
+// Joins `count` parts whose values lie `pitch` floats apart; value d of head_dim for each thread.
+template <typename Part>
+__device__ __forceinline__ void join_parts(Part part, const float* values, int count, int pitch, int head_dim,
+                                           float* out, AttentionPart* joined) {
+  float all = -INFINITY;
+  for (int w = 0; w < count; ++w) all = fmaxf(all, part(w).largest);
+  for (int d = threadIdx.x; d < head_dim; d += kThreads) {
+    float numerator = 0, denominator = 0;
+    for (int w = 0; w < count; ++w) {
+      const AttentionPart p = part(w);
+      if (p.total == 0) continue;  // it had no position
+      const float factor = expf(p.largest - all);
+      numerator = fmaf(factor, values[w * pitch + d], numerator);
+      denominator = fmaf(factor, p.total, denominator);
+    }
+    out[d] = joined != nullptr ? numerator : numerator / denominator;
+    if (joined != nullptr && d == 0) *joined = {all, denominator};
+  }
+}
+
+__global__ void __launch_bounds__(kThreads) attend_kernel(AttentionShape s, const StepToken* tokens, const float* q,
+                                                          KeyValues cache, float* out, AttentionScratch scratch) {
+  __shared__ AttentionPart parts[kWarps];
+  __shared__ float values[kWarps][kMostHeadDim];
+  __shared__ bool last;
   const int head = blockIdx.x, t = blockIdx.y, lane = threadIdx.x % 32, warp = threadIdx.x / 32;
-  const int length = tokens[t].position + 1, kv_width = s.kv_heads * s.head_dim;
-  const int kv_offset = head / (s.heads / s.kv_heads) * s.head_dim;
-  const float* query = q + (static_cast<std::int64_t>(t) * s.heads + head) * s.head_dim;
+  const int splits = gridDim.z, length = tokens[t].position + 1, share = (length + splits - 1) / splits;
+  const int begin = blockIdx.z * share, end = min(length, begin + share);
+  const int kv_width = s.kv_heads * s.head_dim, kv_offset = head / (s.heads / s.kv_heads) * s.head_dim;
+  const std::int64_t row = static_cast<std::int64_t>(t) * s.heads + head;
   const float scale = rsqrtf(static_cast<float>(s.head_dim));
   float my_q[kHeadParts], sum[kHeadParts] = {};
 #pragma unroll
-  for (int i = 0; i < kHeadParts; ++i) my_q[i] = lane + 32 * i < s.head_dim ? query[lane + 32 * i] * scale : 0;
+  for (int i = 0; i < kHeadParts; ++i)
+    my_q[i] = lane + 32 * i < s.head_dim ? q[row * s.head_dim + lane + 32 * i] * scale : 0;
   float most = -INFINITY, weight = 0;
-  for (int p = warp; p < length; p += kWarps) {
+  for (int p = begin + warp; p < end; p += kWarps) {
     const float* key = cache.keys + static_cast<std::int64_t>(p) * kv_width + kv_offset;
     const float* value = cache.values + static_cast<std::int64_t>(p) * kv_width + kv_offset;
     float dot = 0, v[kHeadParts];
@@ -174,24 +205,30 @@ __global__ void __launch_bounds__(kThreads)
       sum[i] = sum[i] * keep + add * v[i];
     }
   }
-  if (lane == 0) largest[warp] = most, total[warp] = weight;
+  if (lane == 0) parts[warp] = {most, weight};
 #pragma unroll
   for (int i = 0; i < kHeadParts; ++i) {
-    if (lane + 32 * i < s.head_dim) joined[warp][lane + 32 * i] = sum[i];
+    if (lane + 32 * i < s.head_dim) values[warp][lane + 32 * i] = sum[i];
   }
   __syncthreads();
-  float all = -INFINITY;
-  for (int w = 0; w < kWarps; ++w) all = fmaxf(all, largest[w]);
-  for (int d = threadIdx.x; d < s.head_dim; d += kThreads) {
-    float numerator = 0, denominator = 0;
-    for (int w = 0; w < kWarps; ++w) {
-      if (total[w] == 0) continue;  // a warp without a position
-      const float factor = expf(largest[w] - all);
-      numerator = fmaf(factor, joined[w][d], numerator);
-      denominator = fmaf(factor, total[w], denominator);
-    }
-    out[(static_cast<std::int64_t>(t) * s.heads + head) * s.head_dim + d] = numerator / denominator;
+  const auto of_warp = [&](int w) { return parts[w]; };
+  if (splits == 1) {
+    join_parts(of_warp, values[0], kWarps, kMostHeadDim, s.head_dim, out + row * s.head_dim, nullptr);
+    return;
   }
+  // Parts of a head lie one after the other, each its two numbers and its values.
+  const int pitch = s.head_dim + 2;
+  float* mine = scratch.parts + (static_cast<std::int64_t>(head) * splits + blockIdx.z) * pitch;
+  join_parts(of_warp, values[0], kWarps, kMostHeadDim, s.head_dim, mine + 2, reinterpret_cast<AttentionPart*>(mine));
+  __threadfence();
+  __syncthreads();
+  if (threadIdx.x == 0) last = atomicInc(scratch.counters + head, splits - 1) == static_cast<unsigned>(splits - 1);
+  __syncthreads();
+  if (!last) return;
+  __threadfence();
+  const float* of_head = scratch.parts + static_cast<std::int64_t>(head) * splits * pitch;
+  join_parts([&](int i) { return *reinterpret_cast<const AttentionPart*>(of_head + i * pitch); }, of_head + 2, splits,
+             pitch, s.head_dim, out + row * s.head_dim, nullptr);
 }
 
 __global__ void __launch_bounds__(kThreads)
@@ -324,9 +361,12 @@ void rotate_and_store(const AttentionShape& s, const double* frequencies, const 
 }
 
 void attend(const AttentionShape& s, const StepToken* tokens, const float* q, KeyValues cache, float* out, int count,
-            cudaStream_t stream) {
-  attend_kernel<<<dim3(static_cast<unsigned>(s.heads), static_cast<unsigned>(count)), kThreads, 0, stream>>>(
-      s, tokens, q, cache, out);
+            int last, const AttentionScratch& scratch, cudaStream_t stream) {
+  // Heads alone do not fill a GPU: a long context is shared out, at no less than a few rounds of its warps a block.
+  constexpr int kLeastPositions = 128;
+  const int splits = count > 1 ? 1 : std::clamp((last + 1) / kLeastPositions, 1, kMostSplits);
+  attend_kernel<<<dim3(static_cast<unsigned>(s.heads), static_cast<unsigned>(count), static_cast<unsigned>(splits)),
+                  kThreads, 0, stream>>>(s, tokens, q, cache, out, scratch);
   check_launch("queueing attention");
 }
 

@@ -74,6 +74,9 @@ DeviceModel::DeviceModel(const Model& model, int max_step_tokens, cudaStream_t s
   weights_ = DeviceArray<float>(picks);
   hidden_ = DeviceArray<float>(small * d.router.top_k * d.expert_ff);
   output_ = DeviceArray<float>(picks * d.width);
+  parts_ = DeviceArray<float>(std::int64_t{kMostSplits} * d.heads * (d.head_dim + 2));
+  part_counters_ = DeviceArray<std::uint32_t>(d.heads);
+  check(cudaMemset(part_counters_.data(), 0, part_counters_.bytes()), "clearing device memory");
   if (max_tokens_ >= kLargeStep) {
     normed_half_ = DeviceArray<__half>(t * d.width);
     attended_half_ = DeviceArray<__half>(t * d.q_width());
@@ -202,7 +205,8 @@ void DeviceModel::attention(int layer, Stamp stamp) {
   rotate_and_store(shape_, rope_frequencies_, w.q_norm, w.k_norm, step_tokens_.data(), q_.data(), k_.data(), v_.data(),
                    cache, tokens_, stream_);
   if (!large()) {
-    attend(shape_, step_tokens_.data(), q_.data(), cache, attended_.data(), tokens_, stream_);
+    attend(shape_, step_tokens_.data(), q_.data(), cache, attended_.data(), tokens_, first_position_ + tokens_ - 1,
+           {parts_.data(), part_counters_.data()}, stream_);
     multiply({.w = {w.output}, .y = {x_.data()}, .count = 1, .x = attended_.data(), .add = true}, tokens_, last,
              stream_);
     return;
@@ -210,7 +214,8 @@ void DeviceModel::attention(int layer, Stamp stamp) {
   if (prompt_attention_.unavailable().empty()) {
     prompt_attention_.run(q_.data(), cache, first_position_, tokens_, attended_half_.data(), stream_);
   } else {
-    attend(shape_, step_tokens_.data(), q_.data(), cache, attended_.data(), tokens_, stream_);
+    attend(shape_, step_tokens_.data(), q_.data(), cache, attended_.data(), tokens_, first_position_ + tokens_ - 1,
+           {parts_.data(), part_counters_.data()}, stream_);
     to_half(attended_.data(), attended_half_.data(), std::int64_t{tokens_} * d.q_width(), stream_);
   }
   multiply_large({.w = w.output, .x = attended_half_.data(), .y = x_.data(), .add = true}, tokens_, last, stream_);
@@ -273,8 +278,8 @@ std::span<const float> DeviceModel::logits(int token) const {
 
 std::int64_t DeviceModel::work_bytes() const {
   std::int64_t bytes = prompt_attention_.bytes();
-  for (const DeviceArray<float>* a :
-       {&x_, &q_, &k_, &v_, &attended_, &expert_input_, &router_logits_, &weights_, &hidden_, &output_, &logits_}) {
+  for (const DeviceArray<float>* a : {&x_, &q_, &k_, &v_, &attended_, &expert_input_, &router_logits_, &weights_,
+                                      &hidden_, &output_, &parts_, &logits_}) {
     bytes += static_cast<std::int64_t>(a->bytes());
   }
   for (const DeviceArray<__half>* a : {&normed_half_, &attended_half_, &expert_input_half_, &hidden_half_}) {

@@ -77,6 +77,8 @@ class DeviceModel {
   DeviceArray<StepToken> step_tokens_;
   DeviceArray<float> x_, q_, k_, v_, attended_, expert_input_, router_logits_, weights_, hidden_, output_;
   DeviceArray<__half> normed_half_, attended_half_, expert_input_half_, hidden_half_;
+  DeviceArray<float> parts_;  // of attention over a long context
+  DeviceArray<std::uint32_t> part_counters_;
   std::vector<int> logit_rows_;  // by token, -1 where none
   MappedArray<std::int32_t> wanted_;
   int wanted_count_ = 0;

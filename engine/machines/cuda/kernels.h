@@ -87,9 +87,16 @@ struct KeyValues {  // of one layer: [capacity][kv_heads * head_dim]
 void rotate_and_store(const AttentionShape&, const double* frequencies, const float* q_norm, const float* k_norm,
                       const StepToken* tokens, float* q, const float* k, const float* v, KeyValues, int count,
                       cudaStream_t);
-// out[t] = softmax(q k^T / sqrt(head_dim)) v over the cache up to each token.
-void attend(const AttentionShape&, const StepToken* tokens, const float* q, KeyValues, float* out, int count,
-            cudaStream_t);
+// Where blocks that share a head leave their parts of a long context: kMostSplits * heads * (head_dim + 2) floats, and
+// a counter for each head, 0 between kernels.
+struct AttentionScratch {
+  float* parts = nullptr;
+  std::uint32_t* counters = nullptr;
+};
+inline constexpr int kMostSplits = 16;
+// out[t] = softmax(q k^T / sqrt(head_dim)) v over the cache up to each token; `last` is the last token's position.
+void attend(const AttentionShape&, const StepToken* tokens, const float* q, KeyValues, float* out, int count, int last,
+            const AttentionScratch&, cudaStream_t);
 // Pieces of the attention of many tokens.
 void to_half(const float* x, __half* y, std::int64_t values, cudaStream_t);
 // Rows of scores, [rows][length], as float16 probabilities; row r belongs to the token of position first + r % tokens
