@@ -17,7 +17,8 @@ struct GgufTensor {
   std::vector<std::int64_t> shape;  // ggml order, fastest dimension first; 1 to 4 entries
   std::int64_t values = 0;
   std::int64_t bytes = 0;
-  std::int64_t file_offset = 0;  // from the start of the file
+  int file = 0;                  // which of the model's files it lies in
+  std::int64_t file_offset = 0;  // from the start of that file
   std::int64_t info_offset = 0;  // where its entry stands in the header, for messages
 };
 

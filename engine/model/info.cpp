@@ -37,6 +37,17 @@ json tensors_by_type(const GgufReader& file) {
   return out;
 }
 
+json files_info(const GgufReader& reader) {
+  json out = json::array();
+  for (const auto& file : reader.files())
+    out.push_back({{"path", escaped(file->path().string())}, {"bytes", file->bytes()}, {"tensors", 0}});
+  for (const GgufTensor& tensor : reader.tensors()) {
+    json& count = out[static_cast<std::size_t>(tensor.file)]["tensors"];
+    count = count.get<std::int64_t>() + 1;
+  }
+  return out;
+}
+
 json experts_by_layer(const ModelDescription& d) {
   json out = json::array();
   for (const ExpertBlobLayout& layout : d.expert_blob) {
@@ -106,6 +117,18 @@ std::string gate_name(RouterGate gate) {
   return "?";
 }
 
+std::string qk_norm_name(QkNorm norm) {
+  switch (norm) {
+    case QkNorm::none:
+      return "none";
+    case QkNorm::per_head:
+      return "per head";
+    case QkNorm::whole:
+      return "whole";
+  }
+  return "?";
+}
+
 std::string bytes_text(std::int64_t bytes) {
   const auto value = static_cast<double>(bytes);
   if (bytes >= 1LL << 30) return fmt::format("{:.2f} GiB", value / (1LL << 30));
@@ -125,75 +148,17 @@ std::string tokenizer_text(const json& tokenizer) {
                      tokenizer.at("tokens").get<std::int64_t>());
 }
 
-}  // namespace
-
-json model_info(const std::filesystem::path& path) {
-  const GgufReader file(path);
-  const ModelDescription d = describe_model(file);
-  const std::int64_t experts_bytes = all_experts_bytes(d);
-  return {{"path", escaped(path.string())},
-          {"name", escaped(d.name)},
-          {"architecture", escaped(d.architecture)},
-          {"gguf_version", file.version()},
-          {"file_bytes", file.file_bytes()},
-          {"layers", d.layers},
-          {"width", d.width},
-          {"vocab", d.vocab},
-          {"context_tokens", d.context},
-          {"norm_eps", d.norm_eps},
-          {"tied_output", d.tied_output},
-          {"attention", {{"heads", d.heads}, {"kv_heads", d.kv_heads}, {"head_dim", d.head_dim}}},
-          {"rope",
-           {{"style", d.rope.style == RopeStyle::interleaved ? "interleaved" : "halves"},
-            {"base", d.rope.base},
-            {"dims", d.rope.dims}}},
-          {"router",
-           {{"experts", d.router.experts},
-            {"top_k", d.router.top_k},
-            {"gate", gate_name(d.router.gate)},
-            {"softmax_on_selected", d.router.softmax_on_selected},
-            {"renormalise", d.router.renormalise},
-            {"scale", d.router.scale}}},
-          {"expert_ff", d.expert_ff},
-          {"experts_bytes", experts_bytes},
-          {"dense_bytes", file.data_bytes() - experts_bytes},
-          {"kv_bytes_per_token", std::int64_t{8} * d.layers * d.kv_width()},
-          {"expert_by_layer", experts_by_layer(d)},
-          {"tensor_types", tensors_by_type(file)},
-          {"tokenizer", tokenizer_info(file, d)},
-          {"budgets", common_budgets(d)}};
-}
-
-std::string model_info_text(const json& info) {
+// Lists of many lines, each under a heading.
+std::string tables_text(const json& info) {
   std::string out;
-  const auto line = [&out](std::string_view label, const std::string& text) {
-    out += fmt::format("{:<14}{}\n", label, text);
-  };
-  const auto text = [&info](const char* path) { return info.at(json::json_pointer(path)).get<std::string>(); };
-  const auto number = [&info](const char* path) { return info.at(json::json_pointer(path)).get<std::int64_t>(); };
-  const auto& router = info.at("router");
-  line("model", text("/name"));
-  line("file", fmt::format("{} ({}, GGUF version {})", text("/path"), bytes_text(info.at("file_bytes")),
-                           number("/gguf_version")));
-  line("architecture", fmt::format("{}, {} layers, width {}, vocabulary {}, context {} tokens{}", text("/architecture"),
-                                   number("/layers"), number("/width"), number("/vocab"), number("/context_tokens"),
-                                   info.at("tied_output").get<bool>() ? ", tied output" : ""));
-  line("attention",
-       fmt::format("{} query heads, {} key/value heads of {}; rotary base {}, {} values, {}",
-                   number("/attention/heads"), number("/attention/kv_heads"), number("/attention/head_dim"),
-                   info.at("/rope/base"_json_pointer).get<double>(), number("/rope/dims"), text("/rope/style")));
-  line("router",
-       fmt::format("{} experts a layer, top {}, {}{}{}, scale {}", number("/router/experts"), number("/router/top_k"),
-                   text("/router/gate"),
-                   router.at("softmax_on_selected").get<bool>() ? ", softmax over the selected" : "",
-                   router.at("renormalise").get<bool>() ? ", renormalised" : "", router.at("scale").get<double>()));
-  line("experts", fmt::format("{} of hidden width {}, {} in all", number("/layers") * number("/router/experts"),
-                              number("/expert_ff"), bytes_text(info.at("experts_bytes"))));
-  line("other weights", bytes_text(info.at("dense_bytes")));
-  line("KV cache", bytes_text(info.at("kv_bytes_per_token")) + " a token in float32");
-  const auto& tokenizer = info.at("tokenizer");
-  line("tokenizer", tokenizer_text(tokenizer));
-  if (tokenizer.contains("notice")) line("", "note: " + text("/tokenizer/notice"));
+  const auto& files = info.at("files");
+  if (files.size() > 1) {
+    out += "\nfiles\n";
+    for (const auto& file : files) {
+      out += fmt::format("  {:<12}{:>12}  {}\n", fmt::format("{} tensors", file.at("tensors").get<std::int64_t>()),
+                         bytes_text(file.at("bytes")), file.at("path").get<std::string>());
+    }
+  }
   out += "\none expert by layer\n";
   const auto& layers = info.at("expert_by_layer");
   for (std::size_t first = 0; first < layers.size();) {  // runs of equal layers
@@ -218,6 +183,84 @@ std::string model_info_text(const json& info) {
                        budget.at("slots").get<std::int64_t>(), budget.at("cache_ratio").get<double>());
   }
   return out;
+}
+
+}  // namespace
+
+json model_info(const std::filesystem::path& path) {
+  const GgufReader file(path);
+  const ModelDescription d = describe_model(file);
+  const std::int64_t experts_bytes = all_experts_bytes(d);
+  return {
+      {"path", escaped(path.string())},
+      {"name", escaped(d.name)},
+      {"architecture", escaped(d.architecture)},
+      {"gguf_version", file.version()},
+      {"file_bytes", file.file_bytes()},
+      {"files", files_info(file)},
+      {"layers", d.layers},
+      {"width", d.width},
+      {"vocab", d.vocab},
+      {"context_tokens", d.context},
+      {"norm_eps", d.norm_eps},
+      {"tied_output", d.tied_output},
+      {"attention",
+       {{"heads", d.heads}, {"kv_heads", d.kv_heads}, {"head_dim", d.head_dim}, {"qk_norm", qk_norm_name(d.qk_norm)}}},
+      {"rope",
+       {{"style", d.rope.style == RopeStyle::interleaved ? "interleaved" : "halves"},
+        {"base", d.rope.base},
+        {"dims", d.rope.dims}}},
+      {"router",
+       {{"experts", d.router.experts},
+        {"top_k", d.router.top_k},
+        {"gate", gate_name(d.router.gate)},
+        {"softmax_on_selected", d.router.softmax_on_selected},
+        {"renormalise", d.router.renormalise},
+        {"scale", d.router.scale}}},
+      {"expert_ff", d.expert_ff},
+      {"experts_bytes", experts_bytes},
+      {"dense_bytes", file.data_bytes() - experts_bytes},
+      {"kv_bytes_per_token", std::int64_t{8} * d.layers * d.kv_width()},
+      {"expert_by_layer", experts_by_layer(d)},
+      {"tensor_types", tensors_by_type(file)},
+      {"tokenizer", tokenizer_info(file, d)},
+      {"budgets", common_budgets(d)}};
+}
+
+std::string model_info_text(const json& info) {
+  std::string out;
+  const auto line = [&out](std::string_view label, const std::string& text) {
+    out += fmt::format("{:<14}{}\n", label, text);
+  };
+  const auto text = [&info](const char* path) { return info.at(json::json_pointer(path)).get<std::string>(); };
+  const auto number = [&info](const char* path) { return info.at(json::json_pointer(path)).get<std::int64_t>(); };
+  const auto& router = info.at("router");
+  line("model", text("/name"));
+  const std::size_t files = info.at("files").size();
+  line("file", fmt::format("{} ({}{}, GGUF version {})", text("/path"),
+                           files > 1 ? fmt::format("first of {} files, ", files) : "",
+                           bytes_text(info.at("file_bytes")), number("/gguf_version")));
+  line("architecture", fmt::format("{}, {} layers, width {}, vocabulary {}, context {} tokens{}", text("/architecture"),
+                                   number("/layers"), number("/width"), number("/vocab"), number("/context_tokens"),
+                                   info.at("tied_output").get<bool>() ? ", tied output" : ""));
+  line("attention",
+       fmt::format("{} query heads, {} key/value heads of {}; query and key norm {}; rotary base {}, {} values, {}",
+                   number("/attention/heads"), number("/attention/kv_heads"), number("/attention/head_dim"),
+                   text("/attention/qk_norm"), info.at("/rope/base"_json_pointer).get<double>(), number("/rope/dims"),
+                   text("/rope/style")));
+  line("router",
+       fmt::format("{} experts a layer, top {}, {}{}{}, scale {}", number("/router/experts"), number("/router/top_k"),
+                   text("/router/gate"),
+                   router.at("softmax_on_selected").get<bool>() ? ", softmax over the selected" : "",
+                   router.at("renormalise").get<bool>() ? ", renormalised" : "", router.at("scale").get<double>()));
+  line("experts", fmt::format("{} of hidden width {}, {} in all", number("/layers") * number("/router/experts"),
+                              number("/expert_ff"), bytes_text(info.at("experts_bytes"))));
+  line("other weights", bytes_text(info.at("dense_bytes")));
+  line("KV cache", bytes_text(info.at("kv_bytes_per_token")) + " a token in float32");
+  const auto& tokenizer = info.at("tokenizer");
+  line("tokenizer", tokenizer_text(tokenizer));
+  if (tokenizer.contains("notice")) line("", "note: " + text("/tokenizer/notice"));
+  return out + tables_text(info);
 }
 
 }  // namespace expertscope

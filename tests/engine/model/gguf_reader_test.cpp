@@ -253,12 +253,6 @@ TEST(GgufReader, TellsOfAFileThatShrankMeanwhile) {
   EXPECT_THROW(reader.sha256(), RunError);
 }
 
-TEST(GgufReader, RefusesSplitFilesByName) {
-  GgufWriter writer = tiny_model();
-  writer.set("split.count", GgufWriter::typed(GgufType::u16, GgufWriter::raw(std::uint16_t{3})));
-  EXPECT_THAT(refusal(writer), HasSubstr("several files"));
-}
-
 TEST(GgufReader, ComputesTheChecksumOfTheFile) {
   EXPECT_EQ(GgufReader(kDemoModelPath).sha256().substr(0, 8), "8ef9c59b");
 }
