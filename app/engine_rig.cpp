@@ -43,8 +43,9 @@ EngineRig::EngineRig(const RunPlan& plan)
       pool_(plan.threads),
       arithmetic_(plan.cuda ? nullptr
                             : std::make_unique<Arithmetic>(*plan.model, pool_, plan.options.prefill_chunk, 1)),
-      machine_(make_machine(plan, pool_, arithmetic_.get())),
       recorder_(plan.recorded ? std::make_unique<Recorder>(recorder_options(plan)) : nullptr),
+      tracer_(plan.traces_gpu ? std::make_unique<CuptiTracer>(*recorder_) : nullptr),
+      machine_(make_machine(plan, pool_, arithmetic_.get())),
       runner_(std::make_unique<Runner>(*plan.model, *machine_, recorder_.get(), plan.options)) {}
 
 EngineRig::~EngineRig() = default;
@@ -61,6 +62,16 @@ std::vector<std::int32_t> EngineRig::run(const PromptItem& prompt, int tokens) {
       break;
   }
   return {};
+}
+
+void EngineRig::finish_recording() {
+  if (!recorder_) return;
+  try {
+    machine_->set_observer(nullptr);  // it first tells what it has not told yet
+  } catch (const RunError& error) {
+    recorder_->on_health({"machine.lost_at_end", Severity::loss, 1, error.what()});
+  }
+  if (tracer_) tracer_->stop();
 }
 
 void ScriptPlayer::apply_due(Runner& runner, std::uint32_t generated) {

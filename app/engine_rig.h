@@ -10,6 +10,7 @@
 #include "engine/model/arithmetic.h"
 #include "engine/model/thread_pool.h"
 #include "engine/run/runner.h"
+#include "profiler/cupti_tracer.h"
 #include "profiler/recorder.h"
 
 namespace expertscope {
@@ -27,12 +28,17 @@ class EngineRig {
   // Runs one prompt as the plan's mode says; returns the generated ids.
   std::vector<std::int32_t> run(const PromptItem&, int tokens);
 
+  // After the last run, before the collector is closed: what is still under way on the device is waited for and
+  // recorded. Nothing may be run afterwards.
+  void finish_recording();
+
  private:
   const RunPlan& plan_;
   ThreadPool pool_;
   std::unique_ptr<Arithmetic> arithmetic_;
-  std::unique_ptr<Machine> machine_;
   std::unique_ptr<Recorder> recorder_;
+  std::unique_ptr<CuptiTracer> tracer_;  // before the machine: CUPTI must be there before the first CUDA context
+  std::unique_ptr<Machine> machine_;
   std::unique_ptr<Runner> runner_;
 };
 

@@ -117,6 +117,7 @@ void EngineThread::drive(EngineRig& rig) {
     in_order = false;
     fail(error.what());
   }
+  rig.finish_recording();
   recorder.set_wall("ended_at", utc_now());
   collector.close(in_order);
   if (const auto error = writer_->close(); error && !writer_failed_) fail(*error);

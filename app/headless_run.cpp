@@ -122,6 +122,7 @@ class HeadlessRun {
     collector.subscribe(batches);
     std::thread engine([&] {
       run_prompts();
+      rig_.finish_recording();
       record_end();
       collector.close(failure_ == nullptr);
     });

@@ -107,8 +107,10 @@ void add_policy_options(CLI::App& app, RunRequest& request) {
 }
 
 void add_recording_options(CLI::App& app, RunRequest& request) {
-  app.add_option("--profile", request.profile,
-                 "What is recorded: off, hooks, or cupti (not in this version) [the most there is: hooks]")
+  app.add_option(
+         "--profile", request.profile,
+         "What is recorded: off, hooks (what the engine says), or cupti (and what the GPU's own tracer sees) [the "
+         "most there is: cupti on a CUDA device, else hooks]")
       ->type_name("LEVEL")
       ->check(CLI::Validator(
           [](std::string& level) {
@@ -126,7 +128,9 @@ void add_recording_options(CLI::App& app, RunRequest& request) {
                  "Compare each Nth token with the exact computation; not in this version [off]")
       ->type_name("N")
       ->check(whole_range(0, kMaxTokens));
-  app.add_option("--record-gates", request.record_gates, "Gates of that many coming layers to record, 0 to 3 [3 on an emulated machine, on CUDA what the policy uses]")
+  app.add_option(
+         "--record-gates", request.record_gates,
+         "Gates of that many coming layers to record, 0 to 3 [3 on an emulated machine, on CUDA what the policy uses]")
       ->type_name("N")
       ->check(whole_range(0, kMaxLookahead));
   app.add_option("--record-logits", request.record_logits,
@@ -179,8 +183,6 @@ void refuse_unsupported(const RunRequest& request) {
   if (request.shadow_exact > 0)
     throw InputError(
         "--shadow-exact: this version has exact policies alone, there is nothing to shadow; leave the option out");
-  if (request.profile == "cupti")
-    throw InputError("--profile: this version records with hooks alone, not with CUPTI; use --profile hooks");
 }
 
 int core_count() {

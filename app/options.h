@@ -30,8 +30,8 @@ struct RunRequest {
   double temperature = 0, top_p = 1;
   std::uint64_t seed = 0;
   int sequences = 1;
-  int threads = 0;  // 0: all cores
-  std::string profile = "hooks";
+  int threads = 0;      // 0: all cores
+  std::string profile;  // "off", "hooks", "cupti"; "": the most there is
   bool stop_at_eos = false;
   std::string script;
   int shadow_exact = 0;

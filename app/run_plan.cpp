@@ -95,12 +95,21 @@ void check_recording(const RunRequest& request) {
   if (request.record_logits > 0) throw InputError("--record-logits: nothing is recorded with --profile off");
 }
 
-// Refuses a path that no report has before the work is done. Epochs, notes of health and facts of the wall clock come
-// from the run.
+// Whether the device's own tracer records, too.
+bool choose_tracing(const std::string& profile, bool cuda) {
+  if (profile == "cupti" && !cuda)
+    throw InputError(
+        "--profile cupti: CUPTI records what a GPU does, and an emulated machine does nothing on one; use "
+        "--profile hooks, or --machine cuda");
+  return cuda && (profile.empty() || profile == "cupti");
+}
+
+// Refuses a path that no report has before the work is done. Epochs, notes of health, facts of the wall clock and
+// what CUPTI saw come from the run.
 Expectation read_expectation(const std::string& text) {
   Expectation expectation = parse_expectation(text);
   const std::string block = expectation.path.substr(0, expectation.path.find('.'));
-  if (block != "epochs" && block != "health" && block != "wall" && block != "output")
+  if (block != "epochs" && block != "health" && block != "wall" && block != "output" && block != "cupti")
     judge(expectation, make_report(Trace()));
   return expectation;
 }
@@ -179,6 +188,10 @@ RunPlan make_plan(const RunRequest& request) {
   plan.tokens = request.tokens;
   plan.threads = request.threads > 0 ? request.threads : core_count();
   plan.recorded = request.profile != "off";
+  plan.traces_gpu = choose_tracing(request.profile, plan.cuda);
+  for (const Expectation& expectation : plan.expectations)
+    if (expectation.path.starts_with("cupti.") && !plan.traces_gpu)
+      throw InputError("--expect: '" + expectation.path + "' is reported with --profile cupti alone");
   if (!request.script.empty())
     plan.script =
         blaming("--script", [&] { return load_script(request.script, plan.options.policy, plan.options.cache_ratio); });

@@ -33,7 +33,8 @@ struct RunPlan {
   std::vector<PromptItem> prompts;  // with their token ids
   int tokens = 0;                   // to generate for each prompt
   int threads = 1;
-  bool recorded = true;  // --profile hooks; false: off
+  bool recorded = true;     // --profile hooks or cupti; false: off
+  bool traces_gpu = false;  // --profile cupti: also what the device's own tracer sees
   std::vector<ScriptChange> script;
   std::vector<Expectation> expectations;
   std::vector<std::string> notices;  // for standard error: what was chosen instead of what one might expect

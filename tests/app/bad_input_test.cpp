@@ -44,7 +44,7 @@ TEST_F(BadInput, CommandsAndOptionsThatDoNotExist) {
 }
 
 TEST_F(BadInput, NamesOfLaterCommandsSaySo) {
-  for (const char* later : {"compare", "export", "calibrate", "learn", "synth"})
+  for (const char* later : {"compare", "export", "calibrate", "learn"})
     expect_refused({later, "a", "--b", "c"}, "does not have it yet");
 }
 
@@ -70,7 +70,10 @@ TEST_F(BadInput, OptionsThatThisVersionDoesNotHave) {
   expect_refused(capture_with({"--host-bytes", "1000000000"}), "--host-bytes");
   expect_refused(capture_with({"--sequences", "2"}), "--sequences");
   expect_refused(capture_with({"--shadow-exact", "1"}), "--shadow-exact");
-  expect_refused(capture_with({"--profile", "cupti"}), "--profile");
+  const std::string emulated = "emulated:rtx4090-pcie4";
+  expect_refused(capture_with({"--machine", emulated, "--profile", "cupti"}),
+                 "--profile cupti: CUPTI records what a GPU does");
+  expect_refused(capture_with({"--machine", emulated, "--expect", "cupti.joined_share >= 0.999"}), "--profile cupti");
 }
 
 TEST_F(BadInput, PoliciesComponentsAndParametersThatDoNotExist) {
