@@ -89,9 +89,14 @@ LayerWeights load_layer(const GgufReader& file, const ModelDescription& descript
 void add_expert_matrix(const GgufReader& file, ExpertId id, std::string_view part, const ExpertMatrix& matrix,
                        std::byte* blob, WeightLoader& loader) {
   const std::int64_t values = std::int64_t{matrix.rows} * matrix.cols;
-  const GgufTensor* merged = file.find_tensor(merged_experts_name(id.layer, part));
-  const GgufTensor& tensor = merged ? *merged : tensor_of(file, single_expert_name(id.layer, part, id.expert));
-  loader.add(tensor, merged ? id.expert * values : 0, values, blob + matrix.quants_offset, blob + matrix.scales_offset);
+  const auto add = [&](const GgufTensor& tensor, std::int64_t first) {
+    loader.add(tensor, first, values, blob + matrix.quants_offset, blob + matrix.scales_offset);
+  };
+  if (const GgufTensor* both = file.find_tensor(gate_up_experts_name(id.layer)); both && part != "down")
+    return add(*both, (2 * id.expert + (part == "up" ? 1 : 0)) * values);
+  if (const GgufTensor* merged = file.find_tensor(merged_experts_name(id.layer, part)))
+    return add(*merged, id.expert * values);
+  add(tensor_of(file, single_expert_name(id.layer, part, id.expert)), 0);
 }
 
 int loading_threads() {

@@ -207,9 +207,14 @@ ExpertBlobLayout blob_layout(TensorType gate, TensorType up, TensorType down, in
   return layout;
 }
 
-// Type of one of the three expert matrices of a layer, from one tensor for all experts or (early files) one for each.
+// Type of one of the three expert matrices of a layer, from one tensor for all experts, one for their gates and ups
+// together or (early files) one for each.
 TensorType expert_type(const GgufReader& file, TensorChecklist& tensors, int layer, std::string_view part, int cols,
                        int rows, int experts) {
+  if (part != "down") {
+    if (const GgufTensor* both = tensors.find(gate_up_experts_name(layer), {cols, 2 * std::int64_t{rows}, experts}))
+      return both->type;
+  }
   if (const GgufTensor* merged = tensors.find(merged_experts_name(layer, part), {cols, rows, experts}))
     return merged->type;
   if (!file.find_tensor(single_expert_name(layer, part, 0)))

@@ -145,6 +145,40 @@ TEST(Model, ReadsOneTensorPerExpertAsTheSameModel) {
   EXPECT_TRUE(std::ranges::equal(a.expert_blob({1, 3}), b.expert_blob({1, 3})));
 }
 
+// The tiny model with gate and up of each layer's experts in one tensor.
+GgufWriter with_gate_and_up_together() {
+  GgufWriter writer = tiny_model();
+  for (int layer = 0; layer < 2; ++layer) {
+    const std::string part = "blk." + std::to_string(layer) + ".ffn_";
+    GgufWriter::Tensor& gate = writer.tensor(part + "gate_exps.weight");
+    const std::string up = writer.tensor(part + "up_exps.weight").data;
+    const auto experts = static_cast<std::size_t>(gate.shape[2]);
+    const std::size_t slice = up.size() / experts;
+    std::string both;
+    for (std::size_t e = 0; e < experts; ++e) both += gate.data.substr(e * slice, slice) + up.substr(e * slice, slice);
+    gate.name = part + "gate_up_exps.weight";
+    gate.shape[1] *= 2;
+    gate.data = both;
+    std::erase_if(writer.tensors, [&](const auto& tensor) { return tensor.name == part + "up_exps.weight"; });
+  }
+  return writer;
+}
+
+TEST(Model, ReadsGateAndUpInOneTensorAsTheSameModel) {
+  const TemporaryFile apart(tiny_model().file()), together(with_gate_and_up_together().file());
+  const Model a(apart.path()), b(together.path());
+  for (const std::uint16_t expert : {0, 3})
+    EXPECT_TRUE(std::ranges::equal(a.expert_blob({1, expert}), b.expert_blob({1, expert}))) << expert;
+  for (const char* part : {"gate", "up"}) {
+    GgufWriter twice = with_gate_and_up_together();
+    twice.tensors.push_back(tiny_model().tensor("blk.0.ffn_" + std::string(part) + "_exps.weight"));
+    EXPECT_THAT(refusal(twice), HasSubstr("not part of the architecture")) << part;
+  }
+  GgufWriter half = with_gate_and_up_together();
+  half.tensor("blk.0.ffn_gate_up_exps.weight").shape[1] /= 2;
+  EXPECT_NE(refusal(half), "");
+}
+
 TEST(Model, AcceptsCountsOfOtherWidthsAndHeadCountsPerLayer) {
   GgufWriter writer = tiny_model();
   writer.set("llama.block_count", GgufWriter::typed(GgufType::u64, GgufWriter::raw(std::uint64_t{2})));
