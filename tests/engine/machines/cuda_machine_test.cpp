@@ -153,9 +153,9 @@ INSTANTIATE_TEST_SUITE_P(EveryType, CudaTypes,
                                                           TensorType::q4_0, TensorType::q4_k, TensorType::q5_k,
                                                           TensorType::q6_k),
                                           testing::Values(20, 300)),
-                         [](const auto& info) {
-                           return std::string(name(std::get<0>(info.param))) + "_" +
-                                  std::to_string(std::get<1>(info.param)) + "_tokens";
+                         [](const auto& type) {
+                           return std::string(name(std::get<0>(type.param))) + "_" +
+                                  std::to_string(std::get<1>(type.param)) + "_tokens";
                          });
 
 }  // namespace
