@@ -6,15 +6,13 @@
 #include <cstdlib>
 #include <ctime>
 #include <functional>
-#include <map>
 #include <thread>
 
 #include <gtest/gtest.h>
 
 #include "profiler/cupti_metrics.h"
 #include "profiler/health.h"
-#include "profiler/recorder.h"
-#include "tests/profiler/sample_run.h"
+#include "tests/profiler/gpu_recording.h"
 #ifdef ES_FAKE_CUPTI
 #include <dlfcn.h>
 
@@ -24,41 +22,8 @@
 namespace expertscope {
 namespace {
 
-std::int64_t monotonic_ns() {
-  timespec t{};
-  clock_gettime(CLOCK_MONOTONIC, &t);
-  return std::int64_t{t.tv_sec} * 1'000'000'000 + t.tv_nsec;
-}
-
-// A recorder with everything behind it, and what came out at the end.
-class Recording {
- public:
-  Recording() { info_.clock_origin_ns = monotonic_ns(); }
-
-  Recorder& recorder() { return recorder_; }
-  std::int64_t origin_ns() const { return info_.clock_origin_ns; }
-  void start() { recorder_.on_start(info_); }
-
-  const Trace& finish() {
-    collector_.close();
-    for (const BatchPtr& batch : queue_->take()) {
-      trace_.append(*batch);
-      kernels.insert(kernels.end(), batch->gpu.kernels.begin(), batch->gpu.kernels.end());
-      for (const auto& [id, text] : batch->gpu.strings) strings[id] = text;
-    }
-    return trace_;
-  }
-
-  std::vector<GpuKernelRecord> kernels;
-  std::map<std::uint32_t, std::string> strings;
-
- private:
-  RunInfo info_ = test::SampleRun::info();
-  Recorder recorder_;
-  std::shared_ptr<BatchQueue> queue_ = std::make_shared<BatchQueue>();
-  Collector collector_{recorder_, std::chrono::milliseconds(1), {queue_}};
-  Trace trace_;
-};
+using test::monotonic_ns;
+using test::Recording;
 
 // Traces nothing, says why, and the recording goes on.
 void expect_fallback(const std::string& code, const std::string& words) {
