@@ -102,8 +102,19 @@ void Recorder::on_quality(const QualityRecord& quality) {
   push_rare(quality);
 }
 void Recorder::on_gpu_records(GpuRecords&& records) {
-  const std::lock_guard lock(gpu_mutex_);
-  gpu_.append(std::move(records));
+  const std::uint64_t more = records.kernels.size() + records.copies.size();
+  {
+    const std::lock_guard lock(gpu_mutex_);
+    if (gpu_.kernels.size() + gpu_.copies.size() + more <= options_.gpu_capacity)
+      return gpu_.append(std::move(records));
+    // Names and devices are told once, so they stay.
+    GpuRecords names;
+    names.strings = std::move(records.strings);
+    names.devices = std::move(records.devices);
+    gpu_.append(std::move(names));
+  }
+  on_health({health_code::kCuptiDropped, Severity::loss, more,
+             "The recording could not keep up with CUPTI's records; kernels and copies are missing from its tables."});
 }
 void Recorder::set_wall(std::string key, std::string value) {
   push_rare(Fact(std::move(key), std::move(value)));

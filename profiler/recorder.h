@@ -33,6 +33,7 @@ struct RecorderOptions {
   WhenFull when_full = WhenFull::push_back;
   std::size_t event_capacity = 1 << 16;  // rounded up to powers of two
   std::size_t route_capacity = 1 << 13;
+  std::size_t gpu_capacity = 1 << 22;  // kernels and copies of the device that wait for the collector
 };
 
 // Events and routes come from one thread, and are taken without a lock or an allocation. The rare records may come from

@@ -6,6 +6,8 @@
 
 #include <benchmark/benchmark.h>
 
+#include "profiler/cupti_joiner.h"
+#include "profiler/cupti_names.h"
 #include "profiler/lane_index.h"
 #include "profiler/recorder.h"
 #include "storage/reader.h"
@@ -64,9 +66,69 @@ void record_routes(benchmark::State& state) {
 }
 BENCHMARK(record_routes)->UseRealTime()->Iterations(1'000'000);
 
+// What the engine pays for each launch when nobody traces the device: through the observer's interface, as it calls it.
+void announce_launches(benchmark::State& state) {
+  Recorder recorder;
+  Observer* observer = &recorder;
+  LaunchTag tag{.layer = 3, .kind = WorkKind::expert};
+  for (auto _ : state) {
+    benchmark::DoNotOptimize(observer);
+    ++tag.step;
+    observer->on_launch_begin(tag);
+    observer->on_launch_end();
+  }
+  state.SetItemsProcessed(state.iterations());
+}
+BENCHMARK(announce_launches);
+
+// What the tracer's thread needs for each kernel: its name, its tag, its place in a batch.
+void join_kernels(benchmark::State& state) {
+  CuptiJoiner joiner;
+  CuptiNames names;
+  const char* name = "_ZN11expertscope4cuda12gemv_kernelsEPf";
+  GpuKernelRecord kernel;
+  for (auto _ : state) {
+    ++kernel.correlation;
+    joiner.add_call(kernel.correlation, pack({.step = kernel.correlation, .layer = 3}));
+    kernel.short_name = names.of(name).short_name;
+    joiner.add(kernel);
+    if (kernel.correlation % 10'000 != 0) continue;
+    GpuRecords records;
+    joiner.hand_over(records, false);
+    benchmark::DoNotOptimize(totals_of(records));
+  }
+  state.SetItemsProcessed(state.iterations());
+}
+BENCHMARK(join_kernels);
+
 std::string session_path() {
   return (std::filesystem::temp_directory_path() / "expertscope-bench.session").string();
 }
+
+void write_kernels(benchmark::State& state) {
+  auto batch = std::make_shared<Batch>();
+  batch->gpu.kernels.resize(20'000);
+  for (std::size_t i = 0; i < batch->gpu.kernels.size(); ++i) {
+    GpuKernelRecord& k = batch->gpu.kernels[i];
+    k.start_ns = static_cast<TimeNs>(1'000'000'000 + i * 1000);
+    k.end_ns = k.start_ns + 700;
+    k.tag = pack({.step = static_cast<std::uint32_t>(i / 100), .layer = static_cast<std::uint16_t>(i % 48)});
+    k.correlation = static_cast<std::uint32_t>(i);
+    k.grid_x = 512;
+    k.block_x = 256;
+  }
+  std::int64_t rows = 0;
+  for (auto _ : state) {
+    SessionWriter writer(session_path());
+    for (int i = 0; i < 20; ++i, rows += 20'000) writer.queue()->push(batch);
+    writer.queue()->close();
+    if (const auto error = writer.close()) state.SkipWithError(error->c_str());
+  }
+  state.SetItemsProcessed(rows);
+  state.counters["bytes_per_row"] = static_cast<double>(std::filesystem::file_size(session_path())) / 400'000;
+  std::filesystem::remove(session_path());
+}
+BENCHMARK(write_kernels)->Unit(benchmark::kMillisecond)->UseRealTime();
 
 void write_rows(benchmark::State& state) {
   auto batch = std::make_shared<Batch>();

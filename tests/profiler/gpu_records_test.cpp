@@ -2,6 +2,7 @@
 #include <gtest/gtest.h>
 
 #include "profiler/cupti_records.h"
+#include "profiler/health.h"
 #include "profiler/recorder.h"
 #include "tests/profiler/sample_run.h"
 
@@ -52,6 +53,31 @@ TEST(Recorder, HoldsRecordsOfTheDeviceUntilItKnowsTheSessionsClock) {
   EXPECT_EQ(kernels[0].start_ns, 200);
   EXPECT_EQ(totals.kernels, 1u);
   EXPECT_EQ(early, "1");
+}
+
+TEST(Recorder, CountsRecordsOfTheDeviceThatItHasNoRoomFor) {
+  RecorderOptions options;
+  options.gpu_capacity = 10;
+  Recorder recorder(options);
+  const auto queue = std::make_shared<BatchQueue>();
+  for (int i = 0; i < 3; ++i) {
+    GpuRecords records;
+    records.kernels.resize(4);
+    records.strings = {{static_cast<std::uint32_t>(i), "name"}};
+    recorder.on_gpu_records(std::move(records));
+  }
+  recorder.on_start(test::SampleRun::info());
+  Collector collector(recorder, std::chrono::milliseconds(1), {queue});
+  collector.close();
+  Trace trace;
+  std::size_t names = 0;
+  for (const BatchPtr& batch : queue->take()) {
+    trace.append(*batch);
+    names += batch->gpu.strings.size();
+  }
+  EXPECT_EQ(trace.gpu_totals.kernels, 8u);
+  EXPECT_EQ(names, 3u);
+  EXPECT_EQ(trace.health.at(health_code::kCuptiDropped).count, 4u);
 }
 
 class CountingListener : public LaunchListener {
