@@ -37,7 +37,7 @@ __global__ void __launch_bounds__(kThreads)
 
 // Rows of Tokens tokens, normalised into shared memory when there is a norm.
 template <int Tokens>
-__global__ void __launch_bounds__(kThreads) products_kernel(Products p, int tokens, Stamp stamp) {
+__global__ void __launch_bounds__(kThreads, Tokens == 1 ? 3 : 1) products_kernel(Products p, int tokens, Stamp stamp) {
   extern __shared__ float normed[];  // [Tokens][cols]
   stamp_start(stamp);
   const int cols = p.w[0].cols;
@@ -112,30 +112,39 @@ __device__ void norm_and_rotate(const AttentionShape& s, const double* frequenci
   for (int i = s.rope_dims + lane; i < s.head_dim; i += 32) to[i] = value(i);
 }
 
-// One block a token; a warp a head.
+// A warp a head, queries' heads first, then keys'. A head of keys brings its values along.
 __global__ void __launch_bounds__(kThreads)
     rotate_kernel(AttentionShape s, const double* frequencies, const float* q_norm, const float* k_norm,
                   const StepToken* tokens, float* q, const float* k, const float* v, KeyValues cache) {
-  const int t = blockIdx.x, position = tokens[t].position, warp = threadIdx.x / 32;
+  const int t = blockIdx.y, position = tokens[t].position;
+  int head = blockIdx.x * kWarps + threadIdx.x / 32;
   const int q_width = s.heads * s.head_dim, kv_width = s.kv_heads * s.head_dim;
   float* my_q = q + static_cast<std::int64_t>(t) * q_width;
   const float* my_k = k + static_cast<std::int64_t>(t) * kv_width;
+  float q_scale = 1, k_scale = 1;
   const bool whole = s.qk_norm == QkNorm::whole;
-  const float q_scale = whole ? inverse_rms(my_q, q_width, s.eps) : 1,
-              k_scale = whole ? inverse_rms(my_k, kv_width, s.eps) : 1;
-  __syncthreads();
-  for (int head = warp; head < s.heads; head += kWarps) {
-    norm_and_rotate(s, frequencies, position, q_norm != nullptr && whole ? q_norm + head * s.head_dim : q_norm, q_scale,
-                    my_q + head * s.head_dim, my_q + head * s.head_dim);
+  if (whole) {
+    // Queries are changed in place by other blocks, so their norm is a kernel of its own (whole_norm_kernel).
+    k_scale = inverse_rms(my_k, kv_width, s.eps);
   }
-  float* keys = cache.keys + static_cast<std::int64_t>(position) * kv_width;
-  for (int head = warp; head < s.kv_heads; head += kWarps) {
-    norm_and_rotate(s, frequencies, position, k_norm != nullptr && whole ? k_norm + head * s.head_dim : k_norm, k_scale,
-                    my_k + head * s.head_dim, keys + head * s.head_dim);
+  if (head < s.heads) {
+    const float* norm = whole ? nullptr : q_norm;
+    norm_and_rotate(s, frequencies, position, norm, q_scale, my_q + head * s.head_dim, my_q + head * s.head_dim);
+    return;
   }
-  float* values = cache.values + static_cast<std::int64_t>(position) * kv_width;
-  const float* my_v = v + static_cast<std::int64_t>(t) * kv_width;
-  for (int i = threadIdx.x; i < kv_width; i += kThreads) values[i] = my_v[i];
+  head -= s.heads;
+  if (head >= s.kv_heads) return;
+  const std::int64_t at = static_cast<std::int64_t>(position) * kv_width + head * s.head_dim;
+  norm_and_rotate(s, frequencies, position, k_norm != nullptr && whole ? k_norm + head * s.head_dim : k_norm, k_scale,
+                  my_k + head * s.head_dim, cache.keys + at);
+  const float* my_v = v + static_cast<std::int64_t>(t) * kv_width + head * s.head_dim;
+  for (int i = threadIdx.x % 32; i < s.head_dim; i += 32) cache.values[at + i] = my_v[i];
+}
+
+__global__ void __launch_bounds__(kThreads) whole_norm_kernel(float* x, const float* norm, float eps, int width) {
+  float* row = x + static_cast<std::int64_t>(blockIdx.x) * width;
+  const float scale = inverse_rms(row, width, eps);
+  for (int i = threadIdx.x; i < width; i += kThreads) row[i] *= scale * norm[i];
 }
 
 // One block a (head, token), or for a long context several, each with its share of the positions: every warp takes
@@ -184,25 +193,36 @@ __global__ void __launch_bounds__(kThreads) attend_kernel(AttentionShape s, cons
   for (int i = 0; i < kHeadParts; ++i)
     my_q[i] = lane + 32 * i < s.head_dim ? q[row * s.head_dim + lane + 32 * i] * scale : 0;
   float most = -INFINITY, weight = 0;
-  for (int p = begin + warp; p < end; p += kWarps) {
-    const float* key = cache.keys + static_cast<std::int64_t>(p) * kv_width + kv_offset;
-    const float* value = cache.values + static_cast<std::int64_t>(p) * kv_width + kv_offset;
-    float dot = 0, v[kHeadParts];
+  // Several positions at once: their keys and values are on the way together.
+  constexpr int kTogether = 4;
+  for (int first = begin + warp; first < end; first += kWarps * kTogether) {
+    float dot[kTogether], v[kTogether][kHeadParts];
 #pragma unroll
-    for (int i = 0; i < kHeadParts; ++i) {
-      if (32 * i >= s.head_dim) break;
-      const bool there = lane + 32 * i < s.head_dim;
-      dot = fmaf(my_q[i], there ? key[lane + 32 * i] : 0, dot);
-      v[i] = there ? value[lane + 32 * i] : 0;
+    for (int j = 0; j < kTogether; ++j) {
+      const int p = min(first + j * kWarps, end - 1);
+      const float* key = cache.keys + static_cast<std::int64_t>(p) * kv_width + kv_offset;
+      const float* value = cache.values + static_cast<std::int64_t>(p) * kv_width + kv_offset;
+      dot[j] = 0;
+#pragma unroll
+      for (int i = 0; i < kHeadParts; ++i) {
+        if (32 * i >= s.head_dim) break;
+        const bool there = lane + 32 * i < s.head_dim;
+        dot[j] = fmaf(my_q[i], there ? key[lane + 32 * i] : 0, dot[j]);
+        v[j][i] = there ? value[lane + 32 * i] : 0;
+      }
     }
-    dot = warp_sum(dot);
-    const float now = fmaxf(most, dot), keep = expf(most - now), add = expf(dot - now);
-    most = now;
-    weight = weight * keep + add;
 #pragma unroll
-    for (int i = 0; i < kHeadParts; ++i) {
-      if (32 * i >= s.head_dim) break;
-      sum[i] = sum[i] * keep + add * v[i];
+    for (int j = 0; j < kTogether; ++j) {
+      const float score = warp_sum(dot[j]);
+      if (first + j * kWarps >= end) break;
+      const float now = fmaxf(most, score), keep = expf(most - now), add = expf(score - now);
+      most = now;
+      weight = weight * keep + add;
+#pragma unroll
+      for (int i = 0; i < kHeadParts; ++i) {
+        if (32 * i >= s.head_dim) break;
+        sum[i] = sum[i] * keep + add * v[j][i];
+      }
     }
   }
   if (lane == 0) parts[warp] = {most, weight};
@@ -356,14 +376,17 @@ void to_half(const float* x, __half* y, std::int64_t values, cudaStream_t stream
 void rotate_and_store(const AttentionShape& s, const double* frequencies, const float* q_norm, const float* k_norm,
                       const StepToken* tokens, float* q, const float* k, const float* v, KeyValues cache, int count,
                       cudaStream_t stream) {
-  rotate_kernel<<<count, kThreads, 0, stream>>>(s, frequencies, q_norm, k_norm, tokens, q, k, v, cache);
+  if (s.qk_norm == QkNorm::whole)
+    whole_norm_kernel<<<count, kThreads, 0, stream>>>(q, q_norm, s.eps, s.heads * s.head_dim);
+  rotate_kernel<<<dim3(static_cast<unsigned>(ceil_div(s.heads + s.kv_heads, kWarps)), static_cast<unsigned>(count)),
+                  kThreads, 0, stream>>>(s, frequencies, q_norm, k_norm, tokens, q, k, v, cache);
   check_launch("queueing the rotation");
 }
 
 void attend(const AttentionShape& s, const StepToken* tokens, const float* q, KeyValues cache, float* out, int count,
             int last, const AttentionScratch& scratch, cudaStream_t stream) {
   // Heads alone do not fill a GPU: a long context is shared out, at no less than a few rounds of its warps a block.
-  constexpr int kLeastPositions = 128;
+  constexpr int kLeastPositions = 48;
   const int splits = count > 1 ? 1 : std::clamp((last + 1) / kLeastPositions, 1, kMostSplits);
   attend_kernel<<<dim3(static_cast<unsigned>(s.heads), static_cast<unsigned>(count), static_cast<unsigned>(splits)),
                   kThreads, 0, stream>>>(s, tokens, q, cache, out, scratch);

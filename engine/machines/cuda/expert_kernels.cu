@@ -86,22 +86,18 @@ __device__ void router_logits(const RouterGates& g, const RouterOutputs& out, fl
     x[i] = normed + i * cols;
   }
   __syncthreads();
-  const int experts = g.w[0].rows, blocks = (experts + kRowsOfBlock - 1) / kRowsOfBlock;
-  const int gate = blockIdx.x / blocks;
-  const int row = blockIdx.x % blocks * kRowsOfBlock + static_cast<int>(threadIdx.x) / 32 * 2;
+  const int experts = g.w[0].rows, blocks = (experts + kWarps - 1) / kWarps;
+  const int gate = blockIdx.x / blocks, row = blockIdx.x % blocks * kWarps + static_cast<int>(threadIdx.x) / 32;
   if (row >= experts) return;
-  const DeviceMatrix m[2] = {g.w[gate], g.w[gate]};
-  const int rows[2] = {row, min(row + 1, experts - 1)};
-  float sums[2][Tokens];
-  rows_times<2, Tokens>(m, rows, x, sums);
+  const DeviceMatrix m[1] = {g.w[gate]};
+  const int rows[1] = {row};
+  float sums[1][Tokens];
+  rows_times<1, Tokens>(m, rows, x, sums);
   if (threadIdx.x % 32 != 0) return;
 #pragma unroll
-  for (int r = 0; r < 2; ++r) {
-#pragma unroll
-    for (int i = 0; i < Tokens; ++i) {
-      if (row + r >= experts || first + i >= tokens) continue;
-      out.logits[(static_cast<std::int64_t>(first + i) * g.count + gate) * experts + row + r] = sums[r][i];
-    }
+  for (int i = 0; i < Tokens; ++i) {
+    if (first + i >= tokens) continue;
+    out.logits[(static_cast<std::int64_t>(first + i) * g.count + gate) * experts + row] = sums[0][i];
   }
 }
 
@@ -171,7 +167,7 @@ __device__ __forceinline__ PickRow pick_of(const ExpertRun& run, int i) {
 
 // A warp takes the same row of gate and up.
 template <int Tokens>
-__global__ void __launch_bounds__(kThreads) gate_up_kernel(ExpertRun run, Stamp stamp) {
+__global__ void __launch_bounds__(kThreads, Tokens == 1 ? 3 : 1) gate_up_kernel(ExpertRun run, Stamp stamp) {
   stamp_start(stamp);
   const Tile tile = tile_of(run, Tokens);
   if (tile.blob == 0) return;
@@ -233,7 +229,7 @@ __device__ void down_rows(const ExpertRun& run, const Tile& tile) {
 }
 
 template <int Tokens>
-__global__ void __launch_bounds__(kThreads) down_kernel(ExpertRun run, Stamp stamp) {
+__global__ void __launch_bounds__(kThreads, Tokens == 1 ? 3 : 1) down_kernel(ExpertRun run, Stamp stamp) {
   const Tile tile = tile_of(run, Tokens);
   if (tile.blob != 0) down_rows<Tokens>(run, tile);
   stamp_end(stamp);
@@ -265,13 +261,13 @@ void route_one(const RouterGates& g, const RouterOutputs& out, const RouterMail&
                std::uint64_t* table_copy, Tile* tiles, PickRow* picks, Stamp stamp, cudaStream_t stream) {
   const int shared = shared_for(g.w[0].cols, 1);
   allow_shared(route_one_kernel, shared);
-  route_one_kernel<<<ceil_div(g.w[0].rows, kRowsOfBlock) * g.count, kThreads, static_cast<std::size_t>(shared),
-                     stream>>>(g, out, mail, table, table_copy, tiles, picks, stamp);
+  route_one_kernel<<<ceil_div(g.w[0].rows, kWarps) * g.count, kThreads, static_cast<std::size_t>(shared), stream>>>(
+      g, out, mail, table, table_copy, tiles, picks, stamp);
   check_launch("queueing the router");
 }
 
 void route_many(const RouterGates& g, const RouterOutputs& out, int tokens, Stamp stamp, cudaStream_t stream) {
-  const unsigned blocks = static_cast<unsigned>(ceil_div(g.w[0].rows, kRowsOfBlock) * g.count);
+  const unsigned blocks = static_cast<unsigned>(ceil_div(g.w[0].rows, kWarps) * g.count);
   const int shared = shared_for(g.w[0].cols, 2);
   allow_shared(route_many_kernel<2>, shared);
   route_many_kernel<2><<<dim3(blocks, static_cast<unsigned>(ceil_div(tokens, 2))), kThreads,

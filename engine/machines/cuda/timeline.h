@@ -56,7 +56,7 @@ class Timeline {
   void collect();
   bool empty() const { return operations_.empty(); }
   std::uint64_t device_end(std::uint32_t stamp) const { return stamps()[2 * stamp + 1]; }
-  std::uint32_t last_stamp() const { return next_ - 1; }
+  std::uint32_t last_stamp() const { return place(next_ - 1); }
 
  private:
   static constexpr std::uint32_t kStamps = 1 << 14;
