@@ -123,7 +123,7 @@ ByteLevelTokenizer::ByteLevelTokenizer(const GgufReader& file, int vocab)
                      : std::string("the model's file does not name a pre-tokenizer")) +
               ": text is cut into words by the default rules and may become other tokens than the model was trained on";
   }
-  read_options(file, pre_tokenizer_.adds_bos(), false);
+  read_special_tokens(file, pre_tokenizer_.adds_bos());
   read_tokens(file);
   read_merges(file);
   std::sort(user_tokens_.begin(), user_tokens_.end());

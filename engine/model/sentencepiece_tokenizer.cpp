@@ -80,7 +80,8 @@ SentencePieceTokenizer::SentencePieceTokenizer(const GgufReader& file, int vocab
     }
     mergeable_.emplace(pieces_[id], static_cast<std::int32_t>(id));
   }
-  read_options(file, true, true);
+  read_special_tokens(file, true);
+  add_space_prefix_ = file.find_bool("tokenizer.ggml.add_space_prefix").value_or(true);
 }
 
 void SentencePieceTokenizer::add_byte_piece(const GgufReader& file, std::size_t id) {

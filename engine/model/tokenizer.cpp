@@ -47,7 +47,7 @@ Tokenizer::Tokenizer(const GgufReader& file, int vocab) {
   }
 }
 
-void Tokenizer::read_options(const GgufReader& file, bool add_bos, bool add_space_prefix) {
+void Tokenizer::read_special_tokens(const GgufReader& file, bool add_bos) {
   const auto token = [&](const char* key) -> std::optional<std::int32_t> {
     if (!file.has(key)) return std::nullopt;
     return static_cast<std::int32_t>(file.integer(key, 0, size() - 1));
@@ -56,7 +56,6 @@ void Tokenizer::read_options(const GgufReader& file, bool add_bos, bool add_spac
   eos_ = token("tokenizer.ggml.eos_token_id");
   unknown_ = token("tokenizer.ggml.unknown_token_id");
   add_bos_ = file.find_bool("tokenizer.ggml.add_bos_token").value_or(add_bos) && bos_;
-  add_space_prefix_ = file.find_bool("tokenizer.ggml.add_space_prefix").value_or(add_space_prefix);
 }
 
 std::vector<std::int32_t> Tokenizer::encode(std::string_view text, bool add_bos) const {

@@ -49,8 +49,8 @@ class Tokenizer {
 
   // Reads and checks what all kinds have; throws InputError. `vocab` is the number of rows of the model's embedding.
   Tokenizer(const GgufReader& file, int vocab);
-  // To be called once the kind knows what holds where the file says nothing.
-  void read_options(const GgufReader& file, bool add_bos, bool add_space_prefix);
+  // The special tokens. `add_bos` holds where the file does not say whether BOS comes first.
+  void read_special_tokens(const GgufReader& file, bool add_bos);
 
   virtual void append_tokens(std::string_view text, std::vector<std::int32_t>& out) const = 0;
 

@@ -195,8 +195,13 @@ TEST(ByteLevelTokenizer, GivesTheBytesOfATokenEvenWhenTheyArePartOfACharacter) {
 }
 
 TEST(ByteLevelTokenizer, KeepsASpaceAtTheStartOfAText) {
-  const Loaded tokenizer = load("olmo");
+  const Vocabulary vocabulary;
+  GgufWriter writer;
+  vocabulary.write(writer);
+  writer.set_bool("tokenizer.ggml.add_space_prefix", 1);  // has no meaning for this kind
+  const Loaded tokenizer(writer, vocabulary.tokens.size());
   EXPECT_EQ(tokenizer->decode(tokenizer->encode(" was")), " was");
+  EXPECT_EQ(tokenizer->decode(tokenizer->encode("was")), "was");
 }
 
 TEST(ByteLevelTokenizer, FallsBackToTheDefaultRulesAndSaysSo) {
@@ -246,6 +251,34 @@ TEST(ByteLevelTokenizer, RefusesVocabulariesThatCannotBeTrue) {
                 v.merges.clear();
               }),
               HasSubstr("no token for byte 0"));
+}
+
+TEST(ByteLevelTokenizer, SurvivesEveryFlippedBitOfItsMetadata) {
+  Vocabulary vocabulary;
+  vocabulary.tokens.resize(256 + 3);
+  vocabulary.types.resize(256 + 3);
+  vocabulary.merges.resize(3);
+  vocabulary.add("  ", kUser);
+  GgufWriter writer;
+  vocabulary.write(writer);
+  writer.set_string("tokenizer.ggml.pre", "qwen2");
+  const std::string whole = writer.file();
+  int refused = 0, loaded = 0;
+  for (std::size_t byte = 24; byte < whole.size(); ++byte) {
+    std::string broken = whole;
+    broken[byte] = static_cast<char>(broken[byte] ^ (1 << byte % 8));
+    const TemporaryFile file(broken);
+    try {
+      const GgufReader reader(file.path());
+      const auto tokenizer = load_tokenizer(reader, static_cast<int>(vocabulary.tokens.size()));
+      if (tokenizer) tokenizer->decode(tokenizer->encode("I'm  12 \xff\n"));
+      ++loaded;
+    } catch (const InputError&) {
+      ++refused;
+    }
+  }
+  EXPECT_GT(refused, 500);
+  EXPECT_GT(loaded, 50);  // names of padding, user-defined tokens and the like may change
 }
 
 TEST(ByteLevelTokenizer, UsesTheUnknownTokenForBytesWithoutOne) {
