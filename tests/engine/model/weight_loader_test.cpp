@@ -11,6 +11,7 @@
 #include "engine/model/kernels.h"
 #include "engine/model/model.h"
 #include "engine/model/reference_ops.h"
+#include "tests/engine/model/forward_pass.h"
 #include "tests/engine/model/gguf_writer.h"
 
 namespace expertscope {
@@ -109,6 +110,39 @@ TEST(Model, LoadsEveryMixtureOfTypesWithinALayer) {
       }
     }
   }
+}
+
+// As files called Q4_K_M have them.
+TEST(Model, ComputesWithQ4KBesideQ6KInOneLayer) {
+  GgufWriter writer = tiny_model(wide_shape(TensorType::q4_k, TensorType::q6_k));
+  const TemporaryFile file(writer.file());
+  const Model model(file.path());
+  ThreadPool pool(2);
+  ForwardPass forward(model, pool);
+  forward.step(std::vector<std::int32_t>{1, 5, 9, 17, 3});
+  const std::vector<float> whole(forward.logits().begin(), forward.logits().end());
+  const auto weights = [&](const char* part, std::uint16_t expert) {
+    const std::string& data = writer.tensor("blk.1.ffn_" + std::string(part) + "_exps.weight").data;
+    const auto slice = std::as_bytes(std::span(data)).subspan(data.size() / 4 * expert, data.size() / 4);
+    return reference::dequantise(part[0] == 'd' ? TensorType::q6_k : TensorType::q4_k, slice);
+  };
+  for (int token = 0; token < 5; ++token) {
+    const std::vector<std::uint16_t>& picks = forward.picks[1][static_cast<std::size_t>(token)].ids;
+    for (int rank = 0; rank < 2; ++rank) {
+      const std::uint16_t expert = picks[static_cast<std::size_t>(rank)];
+      const std::vector<double> expected =
+          reference::expert(weights("gate", expert), weights("up", expert), weights("down", expert),
+                            forward.arithmetic().expert_input(token));
+      double largest = 0;
+      for (const double value : expected) largest = std::max(largest, std::abs(value));
+      ASSERT_GT(largest, 0);
+      const std::span<const float> actual = forward.arithmetic().expert_output(token, rank);
+      for (std::size_t i = 0; i < expected.size(); ++i) EXPECT_NEAR(actual[i], expected[i], largest * 1e-5);
+    }
+  }
+  ForwardPass one_by_one(model, pool);
+  for (const std::int32_t id : {1, 5, 9, 17, 3}) one_by_one.step(std::span(&id, 1));
+  EXPECT_EQ(whole, std::vector<float>(one_by_one.logits().begin(), one_by_one.logits().end()));
 }
 
 TEST(Model, RefusesRowsThatBlocksDoNotDivide) {
