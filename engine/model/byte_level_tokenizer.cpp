@@ -131,6 +131,7 @@ ByteLevelTokenizer::ByteLevelTokenizer(const GgufReader& file, int vocab)
 
 void ByteLevelTokenizer::read_tokens(const GgufReader& file) {
   std::fill(std::begin(byte_tokens_), std::end(byte_tokens_), -1);
+  by_bytes_.reserve(pieces_.size());
   for (std::size_t i = 0; i < pieces_.size(); ++i) {
     const auto id = static_cast<std::int32_t>(i);
     if (!is_utf8(pieces_[i])) file.fail_key(kTokens, "has a text that is not UTF-8 for token " + std::to_string(id));
