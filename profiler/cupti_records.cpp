@@ -16,9 +16,9 @@ void move_to_end(std::vector<T>& to, std::vector<T>&& from) {
 }
 
 template <typename T>
-std::uint64_t shift(std::vector<T>& records, std::int64_t origin_ns) {
+std::uint64_t shift(std::vector<T>& records, std::int64_t origin_ns, std::int64_t from_ns) {
   const std::uint64_t early = static_cast<std::uint64_t>(
-      std::erase_if(records, [&](const T& r) { return r.start_ns != 0 && r.start_ns < origin_ns; }));
+      std::erase_if(records, [&](const T& r) { return r.start_ns != 0 && r.start_ns < from_ns; }));
   for (T& r : records) {
     if (r.start_ns == 0) continue;
     r.start_ns -= origin_ns;
@@ -73,10 +73,10 @@ GpuTotals totals_of(const GpuRecords& records) {
   return totals;
 }
 
-std::uint64_t move_to_session_clock(GpuRecords& records, std::int64_t clock_origin_ns) {
-  return shift(records.kernels, clock_origin_ns) + shift(records.copies, clock_origin_ns) +
-         shift(records.memsets, clock_origin_ns) + shift(records.syncs, clock_origin_ns) +
-         shift(records.overheads, clock_origin_ns);
+std::uint64_t move_to_session_clock(GpuRecords& records, std::int64_t clock_origin_ns, std::int64_t from_ns) {
+  return shift(records.kernels, clock_origin_ns, from_ns) + shift(records.copies, clock_origin_ns, from_ns) +
+         shift(records.memsets, clock_origin_ns, from_ns) + shift(records.syncs, clock_origin_ns, from_ns) +
+         shift(records.overheads, clock_origin_ns, from_ns);
 }
 
 }  // namespace expertscope

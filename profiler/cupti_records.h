@@ -102,8 +102,8 @@ struct GpuRecords {
 // Of everything but the copies, which a trace keeps.
 GpuTotals totals_of(const GpuRecords&);
 
-// From CLOCK_MONOTONIC to the session's clock. Work that had started before the session's first moment (loading a
-// model) is left out; returns how many records that were. Times of 0 stay 0.
-std::uint64_t move_to_session_clock(GpuRecords&, std::int64_t clock_origin_ns);
+// From CLOCK_MONOTONIC to the session's clock. Work that had started before `from_ns` of CLOCK_MONOTONIC is left out;
+// returns how many records that were. Times of 0 stay 0.
+std::uint64_t move_to_session_clock(GpuRecords&, std::int64_t clock_origin_ns, std::int64_t from_ns);
 
 }  // namespace expertscope

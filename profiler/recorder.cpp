@@ -31,6 +31,11 @@ void add_event(Batch& batch, const Event& event) {
   }
 }
 
+// What CLOCK_MONOTONIC says: the standard library's steady clock on Linux.
+std::int64_t monotonic_ns() {
+  return std::chrono::nanoseconds(std::chrono::steady_clock::now().time_since_epoch()).count();
+}
+
 }  // namespace
 
 Recorder::Recorder(RecorderOptions options)
@@ -76,7 +81,8 @@ void Recorder::on_route(const RouteRecord& route) {
 void Recorder::on_start(const RunInfo& info) {
   {
     const std::lock_guard lock(gpu_mutex_);
-    clock_origin_ns_ = info.clock_origin_ns;
+    if (!clock_) clock_ = {.started_ns = monotonic_ns()};
+    clock_->origin_ns = info.clock_origin_ns;
   }
   push_rare(info);
 }
@@ -177,14 +183,14 @@ void Recorder::drain_into(Batch& batch) {
 }
 
 void Recorder::drain_gpu_into(Batch& batch) {
-  std::int64_t origin_ns = 0;
+  SessionClock clock;
   {
     const std::lock_guard lock(gpu_mutex_);
-    if (!clock_origin_ns_ || gpu_.empty()) return;
-    origin_ns = *clock_origin_ns_;
+    if (!clock_ || gpu_.empty()) return;
+    clock = *clock_;
     batch.gpu = std::exchange(gpu_, {});
   }
-  const std::uint64_t early = move_to_session_clock(batch.gpu, origin_ns);
+  const std::uint64_t early = move_to_session_clock(batch.gpu, clock.origin_ns, clock.started_ns);
   batch.gpu_totals = totals_of(batch.gpu);
   if (early == 0) return;
   gpu_before_start_ += early;

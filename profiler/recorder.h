@@ -106,7 +106,11 @@ class Recorder : public Observer {
   LaunchListener* launches_ = nullptr;
   std::mutex gpu_mutex_;  // of the two below
   GpuRecords gpu_;
-  std::optional<std::int64_t> clock_origin_ns_;
+  struct SessionClock {
+    std::int64_t origin_ns = 0;   // CLOCK_MONOTONIC at session time 0
+    std::int64_t started_ns = 0;  // and when the run was first told of: the device's work before that was loading
+  };
+  std::optional<SessionClock> clock_;
   std::uint64_t gpu_before_start_ = 0;  // collector's thread
   std::atomic<std::uint64_t> dropped_{0};
   std::atomic<std::int64_t> waited_ns_{0};

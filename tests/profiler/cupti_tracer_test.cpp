@@ -123,7 +123,7 @@ TEST_F(CuptiTracerFake, JoinsEveryKernelAndCopyToItsStepLayerAndReason) {
     ASSERT_TRUE(tracer.active());
     EXPECT_EQ(tracer.device_bytes(), 9'600'000);
     recording.start();
-    TimeNs now = recording.origin_ns() + 1'000;
+    TimeNs now = recording.started_ns() + 1'000;
     run_steps(recording, 500, [&](const LaunchTag& tag) {
       if (tag.is_copy) {
         copy(4096, now, now + 700);
@@ -156,7 +156,7 @@ TEST_F(CuptiTracerFake, JoinsEveryKernelAndCopyToItsStepLayerAndReason) {
     EXPECT_EQ(cupti_residual(trace).copies, 1000u);
     EXPECT_EQ(cupti_residual(trace).max_ns, 100);
     std::ranges::sort(recording.kernels, {}, &GpuKernelRecord::start_ns);
-    EXPECT_EQ(recording.kernels.front().start_ns, 1'000);
+    EXPECT_EQ(recording.kernels.front().start_ns, recording.started_ns() + 1'000 - recording.origin_ns());
     EXPECT_EQ(unpack_tag(recording.kernels[3].tag), (LaunchTag{.step = 1, .layer = 1, .kind = WorkKind::attention}));
     EXPECT_EQ(recording.strings[recording.kernels.front().demangled_name], "attention(float*)");
     EXPECT_EQ(recording.strings[recording.kernels.front().short_name], "attention");
@@ -177,7 +177,7 @@ TEST_F(CuptiTracerFake, TellsTheKernelsOfOneGraphApart) {
   for (const std::uint32_t step : {7u, 8u}) {
     recorder.on_launch_begin({.step = step, .kind = WorkKind::embed});
     control<decltype(fake_cupti_launch_graph)>("fake_cupti_launch_graph")(
-        nodes.data(), 3, "_Z6routerv", static_cast<std::uint64_t>(recording.origin_ns() + step * 1'000));
+        nodes.data(), 3, "_Z6routerv", static_cast<std::uint64_t>(recording.started_ns() + step * 1'000));
     recorder.on_launch_end();
   }
   tracer.stop();
@@ -245,7 +245,7 @@ TEST_F(CuptiTracerFake, CountsWhatHasNoTimes) {
   CuptiTracer tracer(recording.recorder());
   recording.start();
   launch("_Z1kv", 0, 0);
-  launch("_Z1kv", recording.origin_ns() + 50, recording.origin_ns() + 40);
+  launch("_Z1kv", recording.started_ns() + 50, recording.started_ns() + 40);
   tracer.stop();
   const Trace& trace = recording.finish();
   EXPECT_EQ(trace.health.at(health_code::kCuptiNoTimes).count, 2u);
@@ -259,7 +259,7 @@ TEST_F(CuptiTracerFake, CountsWhatCuptiLostForWantOfBuffers) {
   recording.start();
   // More than all buffers hold, with nobody to empty them.
   constexpr int kLaunches = 1'500'000;
-  for (int i = 0; i < kLaunches; ++i) launch("_Z1kv", recording.origin_ns() + i, recording.origin_ns() + i + 1);
+  for (int i = 0; i < kLaunches; ++i) launch("_Z1kv", recording.started_ns() + i, recording.started_ns() + i + 1);
   tracer.stop();
   const Trace& trace = recording.finish();
   ASSERT_TRUE(trace.health.contains(health_code::kCuptiDropped));

@@ -27,7 +27,12 @@ class Recording {
   Recorder& recorder() { return recorder_; }
   void restart_clock() { info_.clock_origin_ns = monotonic_ns(); }  // before start()
   std::int64_t origin_ns() const { return info_.clock_origin_ns; }
-  void start() { recorder_.on_start(info_); }
+  void start() {
+    recorder_.on_start(info_);
+    started_ns_ = monotonic_ns();
+  }
+  // CLOCK_MONOTONIC, a moment from which on the device's work belongs to the session.
+  std::int64_t started_ns() const { return started_ns_; }
 
   const Trace& finish() {
     collector_.close();
@@ -43,6 +48,7 @@ class Recording {
   std::map<std::uint32_t, std::string> strings;
 
  private:
+  std::int64_t started_ns_ = 0;
   RunInfo info_ = SampleRun::info();
   Recorder recorder_;
   std::shared_ptr<BatchQueue> queue_ = std::make_shared<BatchQueue>();

@@ -3,8 +3,7 @@
 
 #include "profiler/cupti_records.h"
 #include "profiler/health.h"
-#include "profiler/recorder.h"
-#include "tests/profiler/sample_run.h"
+#include "tests/profiler/gpu_recording.h"
 
 namespace expertscope {
 namespace {
@@ -16,10 +15,10 @@ TEST(GpuRecords, AreMovedToTheSessionsClockAndLeaveOutWhatCameBefore) {
   records.kernels[0].end_ns = 1'100;
   records.kernels[1].start_ns = 1'500;
   records.kernels[1].end_ns = 1'600;
-  EXPECT_EQ(move_to_session_clock(records, 1'000), 1u);
+  EXPECT_EQ(move_to_session_clock(records, 500, 1'000), 1u);
   ASSERT_EQ(records.kernels.size(), 2u);
-  EXPECT_EQ(records.kernels[0].start_ns, 500);
-  EXPECT_EQ(records.kernels[0].end_ns, 600);
+  EXPECT_EQ(records.kernels[0].start_ns, 1'000);
+  EXPECT_EQ(records.kernels[0].end_ns, 1'100);
   EXPECT_EQ(records.kernels[1].start_ns, 0);  // it never had a time
 }
 
@@ -29,15 +28,16 @@ TEST(Recorder, HoldsRecordsOfTheDeviceUntilItKnowsTheSessionsClock) {
   Collector collector(recorder, std::chrono::milliseconds(1), {queue});
   GpuRecords records;
   records.kernels.resize(2);
-  records.kernels[0].start_ns = 4'000;  // before the session's first moment
-  records.kernels[0].end_ns = 4'100;
-  records.kernels[1].start_ns = 5'200;
-  records.kernels[1].end_ns = 5'300;
+  const TimeNs now = test::monotonic_ns();
+  records.kernels[0].start_ns = now - 100;  // while the model was loaded, although the clock ran already
+  records.kernels[0].end_ns = now;
+  records.kernels[1].start_ns = now + 1'000'000'000;
+  records.kernels[1].end_ns = now + 1'000'000'100;
   recorder.on_gpu_records(std::move(records));
   collector.flush();
   EXPECT_TRUE(queue->take().empty());
   RunInfo info = test::SampleRun::info();
-  info.clock_origin_ns = 5'000;
+  info.clock_origin_ns = now - 1'000;
   recorder.on_start(info);
   collector.close();
   GpuTotals totals;
@@ -50,7 +50,7 @@ TEST(Recorder, HoldsRecordsOfTheDeviceUntilItKnowsTheSessionsClock) {
       early = fact->second;
   }
   ASSERT_EQ(kernels.size(), 1u);
-  EXPECT_EQ(kernels[0].start_ns, 200);
+  EXPECT_EQ(kernels[0].start_ns, 1'000'001'000);
   EXPECT_EQ(totals.kernels, 1u);
   EXPECT_EQ(early, "1");
 }
