@@ -107,7 +107,8 @@ class Allocator : public Component {
 enum class Placement : std::uint8_t { fetch, cpu };
 class Placer : public Component {
  public:
-  virtual Placement place(const PolicyContext&, const Demand& missing) const = 0;
+  // Asked for the misses of a layer one by one, in the order in which they will be issued.
+  virtual Placement place(const PolicyContext&, const Demand& missing) = 0;
 };
 
 class Gate : public Component {

@@ -7,7 +7,7 @@
 namespace expertscope {
 namespace {
 
-const std::array<PresetDecl, 7> kPresets = {{
+const std::array<PresetDecl, 8> kPresets = {{
     {.name = "resident",
      .paper = "baseline",
      .help = "Every expert stays on the GPU; needs cache ratio 1.",
@@ -28,6 +28,10 @@ const std::array<PresetDecl, 7> kPresets = {{
      .paper = "baseline",
      .help = "Runs every expert on the CPU.",
      .components = {"none", "none", "never", "empty", "cpu", "router", "native", "per-layer", "resident-first"}},
+    {.name = "split",
+     .paper = "baseline",
+     .help = "On-demand, with a layer's misses shared by the link and the CPU so that both finish together.",
+     .components = {"none", "none", "lru", "empty", "split", "router", "native", "per-layer", "resident-first"}},
     {.name = "lookahead",
      .paper = "baseline",
      .help = "On-demand, and copies early what the next layer's gate predicts.",

@@ -8,12 +8,25 @@ namespace {
 const std::vector<ComponentEntry>& entries() {
   using namespace components;
   static const std::vector<ComponentEntry> all = {
-      predictor_none(),       predictor_gate_ahead(), prefetcher_none(),
-      prefetcher_predicted(), evictor_lru(),          evictor_lfu(),
-      evictor_never(),        evictor_belady(),       allocator_empty(),
-      allocator_popular(),    allocator_all(),        placer_fetch(),
-      placer_cpu(),           gate_router(),          precision_native(),
-      capacity_per_layer(),   capacity_global(),      scheduler_resident_first(),
+      predictor_none(),
+      predictor_gate_ahead(),
+      prefetcher_none(),
+      prefetcher_predicted(),
+      evictor_lru(),
+      evictor_lfu(),
+      evictor_never(),
+      evictor_belady(),
+      allocator_empty(),
+      allocator_popular(),
+      allocator_all(),
+      placer_fetch(),
+      placer_cpu(),
+      placer_split(),
+      gate_router(),
+      precision_native(),
+      capacity_per_layer(),
+      capacity_global(),
+      scheduler_resident_first(),
   };
   return all;
 }

@@ -85,7 +85,7 @@ TEST_F(Replay, AllListsEveryPresetAndSaysWhatWasLeftOutAndWhy) {
   const Json replayed = replay("a.expertscope", {"--policies", "all", "--cache-ratios", "0.25,1"});
   std::set<std::string> done;
   for (const Json& result : replayed["results"]) done.insert(result["policy"].get<std::string>());
-  for (const char* preset : {"on-demand", "lfu", "static", "cpu-only", "belady", "resident"})
+  for (const char* preset : {"on-demand", "lfu", "static", "cpu-only", "split", "belady", "resident"})
     EXPECT_TRUE(done.contains(preset)) << preset;
   EXPECT_FALSE(done.contains("lookahead")) << "its gates were not recorded";
   bool resident_below_1 = false;

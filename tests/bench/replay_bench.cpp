@@ -38,7 +38,7 @@ int main() {
   const auto demands = static_cast<double>(run.events.demands.size());
   std::printf("recorded %.0f demands in %.2f s\n%-12s %14s %12s\n", demands, live, "policy", "demands/s",
               "against live");
-  for (const char* policy : {"on-demand", "lfu", "static", "cpu-only", "lookahead", "resident", "belady"}) {
+  for (const char* policy : {"on-demand", "lfu", "static", "cpu-only", "split", "lookahead", "resident", "belady"}) {
     Nobody nobody;
     const ReplayRequest request{.policy = parse_policy_spec(policy),
                                 .cache_ratio = std::string(policy) == "resident" ? 1 : 0.25};

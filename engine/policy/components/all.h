@@ -18,6 +18,7 @@ ComponentEntry allocator_popular();
 ComponentEntry allocator_all();
 ComponentEntry placer_fetch();
 ComponentEntry placer_cpu();
+ComponentEntry placer_split();
 ComponentEntry gate_router();
 ComponentEntry precision_native();
 ComponentEntry capacity_per_layer();

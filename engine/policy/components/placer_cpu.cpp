@@ -5,7 +5,7 @@ namespace {
 
 class Cpu final : public Placer {
  public:
-  Placement place(const PolicyContext&, const Demand&) const override { return Placement::cpu; }
+  Placement place(const PolicyContext&, const Demand&) override { return Placement::cpu; }
 };
 
 }  // namespace

@@ -5,7 +5,7 @@ namespace {
 
 class Fetch final : public Placer {
  public:
-  Placement place(const PolicyContext&, const Demand&) const override { return Placement::fetch; }
+  Placement place(const PolicyContext&, const Demand&) override { return Placement::fetch; }
 };
 
 }  // namespace

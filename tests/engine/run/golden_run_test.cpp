@@ -12,6 +12,7 @@ const std::vector<std::string> kPolicies = {"on-demand",
                                             "lfu",
                                             "static",
                                             "cpu-only",
+                                            "split",
                                             "lookahead",
                                             "on-demand:capacity=global",
                                             "lookahead:prefetcher.depth=3,capacity=global"};

@@ -43,7 +43,7 @@ RecordedEvents live(const std::string& policy, double ratio, int tokens = 40) {
 }
 
 TEST(Replay, OfARunUnderItsOwnPolicyIsTheRunItself) {
-  for (const char* policy : {"on-demand", "lfu", "static", "cpu-only", "lookahead", "lookahead:prefetcher.depth=3",
+  for (const char* policy : {"on-demand", "lfu", "static", "cpu-only", "split", "lookahead", "lookahead:prefetcher.depth=3",
                              "on-demand:capacity=global"}) {
     SCOPED_TRACE(policy);
     const RecordedEvents run = live(policy, 0.25);
@@ -55,7 +55,7 @@ TEST(Replay, OfARunUnderItsOwnPolicyIsTheRunItself) {
 
 TEST(Replay, OfARunUnderAnotherPolicyIsThatPolicysRun) {
   const RecordedEvents recorded = live("on-demand", 0.25);
-  for (const char* policy : {"lfu", "static", "cpu-only", "lookahead"}) {
+  for (const char* policy : {"lfu", "static", "cpu-only", "split", "lookahead"}) {
     for (double ratio : {0.125, 0.5}) {
       SCOPED_TRACE(policy);
       EXPECT_EQ(events_of(replayed(recorded.recorded(), {.policy = parse_policy_spec(policy), .cache_ratio = ratio})),

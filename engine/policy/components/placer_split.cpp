@@ -1,0 +1,67 @@
+// A layer's misses are shared by the link and the CPU so that both finish together (reference: policies.md O2, B12).
+// Each miss goes where it would be done first, given what this layer has already queued there: for misses of equal cost
+// that is the best split there is. The layer's first fetch may take longer than the CPU would, since only what is
+// fetched can be hit later: where the CPU is the faster way, the cache would else stay as it is for ever.
+#include "engine/policy/components/all.h"
+
+namespace expertscope::components {
+namespace {
+
+class Split final : public Placer {
+ public:
+  explicit Split(const Parameters& p) : bias_(p("bias")), worth_(p("worth")) {}
+
+  Placement place(const PolicyContext& ctx, const Demand& missing) override {
+    if (ctx.tick != tick_) {
+      tick_ = ctx.tick;
+      link_ns_ = cpu_ns_ = 0;
+    }
+    const int rows = static_cast<int>(missing.rows.size());
+    const double copied_ns = link_ns_ + static_cast<double>(ctx.machine->copy_cost_ns());
+    const double on_gpu_ns = copied_ns + static_cast<double>(ctx.machine->gpu_expert_cost_ns(rows));
+    const double cpu_cost_ns = bias_ * static_cast<double>(ctx.machine->cpu_expert_cost_ns(rows));
+    const double on_cpu_ns = cpu_ns_ + cpu_cost_ns;
+    const bool refreshes_the_cache = link_ns_ == 0 && ctx.slots > 0;
+    if (on_gpu_ns > on_cpu_ns + (refreshes_the_cache ? worth_ * cpu_cost_ns : 0)) {
+      cpu_ns_ = on_cpu_ns;
+      return Placement::cpu;
+    }
+    link_ns_ = copied_ns;
+    return Placement::fetch;
+  }
+
+ private:
+  double bias_, worth_;
+
+  std::uint64_t tick_ = 0;  // of the (step, layer) that the rest is about; 0 is none
+  double link_ns_ = 0, cpu_ns_ = 0;
+};
+
+}  // namespace
+
+ComponentEntry placer_split() {
+  return {
+      .decl = {.kind = ComponentKind::placer,
+               .name = "split",
+               .help = "Shares a layer's missing experts between the link and the CPU so that both finish together.",
+               .parameters = {{.name = "bias",
+                               .type = ParameterType::real,
+                               .min = 0.1,
+                               .max = 10,
+                               .default_value = 1,
+                               .unit = "",
+                               .help = "Estimated CPU times are multiplied by this; above 1 fetches more.",
+                               .choices = {}},
+                              {.name = "worth",
+                               .type = ParameterType::real,
+                               .min = 0,
+                               .max = 100,
+                               .default_value = 1,
+                               .unit = "uses",
+                               .help = "Later uses that a fetch is expected to save the CPU; for a layer's first "
+                                       "fetch, that much longer is waited.",
+                               .choices = {}}}},
+      .make = [](const Parameters& p) { return std::make_unique<Split>(p); }};
+}
+
+}  // namespace expertscope::components
