@@ -3,6 +3,7 @@
 #include <new>
 #include <string>
 
+#include "app/commands/calibrate.h"
 #include "app/commands/capture.h"
 #include "app/commands/command.h"
 #include "app/commands/info.h"
@@ -12,6 +13,7 @@
 #include "app/commands/policies.h"
 #include "app/commands/replay.h"
 #include "app/commands/report.h"
+#include "app/commands/synth.h"
 #include "app/commands/workbench.h"
 #include "app/stop_signal.h"
 #include "engine/error.h"
@@ -59,6 +61,8 @@ int run_program(int argc, char** argv) {
   add_info(program, action);
   add_policies(program, action);
   add_machines(program, action);
+  add_synth(program, action);
+  add_calibrate(program, action);
   add_later(program, action);
 
   std::string command;

@@ -13,11 +13,7 @@ void add_later(CLI::App& program, Action& action) {
        "use `expertscope report FILE --json` on each"},
       {"export", "Session to Perfetto or CSV (not in this version)",
        "a session is an SQLite file: any SQLite tool reads its views"},
-      {"calibrate", "Measure this machine into a profile (not in this version)",
-       "start from `expertscope machines rtx4090-pcie4 --json`"},
       {"learn", "Learn a prior from prompts (not in this version)", "policies start uninformed without one"},
-      {"synth", "Make a GGUF file of random weights (not in this version)",
-       "use the demo model, or a GGUF file of your own"},
   };
   for (const Later& later : kLater) {
     CLI::App* command = program.add_subcommand(later.name, later.help);
