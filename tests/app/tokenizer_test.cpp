@@ -38,7 +38,7 @@ TEST_F(UnknownPreTokenizer, RunsByTheDefaultRulesAndStaysInTheSessionsHealth) {
   const auto& note = report["health"]["tokenizer.default_rules"];
   EXPECT_EQ(note["severity"], "warning");
   EXPECT_THAT(note["text"].get<std::string>(), HasSubstr("'vogon'"));
-  const Outcome later = run_program({"report", path("run.expertscope"), "--json", "-"});
+  const Outcome later = run_program({"report", path("run.expertscope"), "--json"});
   EXPECT_THAT(later.out, HasSubstr("tokenizer.default_rules"));
 }
 
