@@ -48,12 +48,13 @@ cudaEvent_t EventPool::take() {
 CopyQueue::CopyQueue(const DeviceClock& clock) : clock_(clock), bases_(kBases) {
   check(cudaStreamCreateWithFlags(&stream_, cudaStreamNonBlocking), "making a stream");
   check(cudaStreamCreateWithFlags(&stamps_stream_, cudaStreamNonBlocking), "making a stream");
-  check(cudaHostAlloc(reinterpret_cast<void**>(&base_stamps_), kBases * sizeof(std::uint64_t), cudaHostAllocMapped),
-        "page-locking host memory");
-  for (std::uint32_t i = 0; i < kBases; ++i) {
-    base_stamps_[i] = 0;
-    bases_[i] = {events_.take(), base_stamps_ + i};
-  }
+  for (Base& base : bases_) base.event = events_.take();
+  const MappedArray<std::uint64_t> stamp(1);
+  stamp_now(stamp.data(), stamps_stream_);
+  check(cudaEventRecord(bases_[0].event, stamps_stream_), "recording an event");
+  check(cudaStreamSynchronize(stamps_stream_), "recording an event");
+  bases_[0].device_ns = stamp[0];
+  base_made_ns_ = clock_.now();
 }
 
 CopyQueue::~CopyQueue() {
@@ -63,28 +64,36 @@ CopyQueue::~CopyQueue() {
     events_.give(chunk.end);
   }
   for (Base& base : bases_) events_.give(base.event);
-  (void)cudaFreeHost(base_stamps_);
   (void)cudaStreamDestroy(stream_);
   (void)cudaStreamDestroy(stamps_stream_);
 }
 
 void CopyQueue::fresh_base() {
   const TimeNs now = clock_.now();
-  if (base_made_ns_ >= 0 && now - base_made_ns_ < kBaseAgeNs) return;
+  if (now - base_made_ns_ < kBaseAgeNs) return;
+  find_base_time();
   base_made_ns_ = now;
   base_ = (base_ + 1) % kBases;
-  // The event comes right after the stamp: what lies between is a microsecond.
-  *static_cast<volatile std::uint64_t*>(bases_[base_].stamp) = 0;
-  stamp_now(bases_[base_].stamp, stamps_stream_);
+  bases_[base_].device_ns = 0;
   check(cudaEventRecord(bases_[base_].event, stamps_stream_), "recording an event");
 }
 
-TimeNs CopyQueue::time_of(std::uint32_t base, cudaEvent_t event) const {
-  check(cudaEventSynchronize(bases_[base].event), "waiting for an event");
+// Of the newest base, from the one before it; its stream has nothing else to do.
+void CopyQueue::find_base_time() {
+  Base& base = bases_[base_];
+  if (base.device_ns != 0) return;
+  const Base& before = bases_[(base_ + kBases - 1) % kBases];
+  float ms = 0;
+  check(cudaEventSynchronize(base.event), "waiting for an event");
+  check(cudaEventElapsedTime(&ms, before.event, base.event), "reading an event");
+  base.device_ns = before.device_ns + static_cast<std::uint64_t>(static_cast<double>(ms) * 1e6);
+}
+
+TimeNs CopyQueue::time_of(std::uint32_t base, cudaEvent_t event) {
+  find_base_time();
   float ms = 0;
   check(cudaEventElapsedTime(&ms, bases_[base].event, event), "reading an event");
-  const std::uint64_t stamp = *static_cast<volatile std::uint64_t*>(bases_[base].stamp);
-  return clock_.to_session(stamp) + static_cast<TimeNs>(static_cast<double>(ms) * 1e6);
+  return clock_.to_session(bases_[base].device_ns) + static_cast<TimeNs>(static_cast<double>(ms) * 1e6);
 }
 
 void CopyQueue::add(const Job& job) {

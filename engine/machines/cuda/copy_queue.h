@@ -70,14 +70,17 @@ class CopyQueue {
     std::uint32_t base = 0;
     bool last = false;
   };
+  // An event whose device time is known: the first by a stamp beside it while the device was idle, each other one from
+  // the one before.
   struct Base {
     cudaEvent_t event = nullptr;
-    std::uint64_t* stamp = nullptr;
+    std::uint64_t device_ns = 0;  // 0: not known yet
   };
   void hand_over(Job&, std::int64_t most);
   void hand_over_waiting();
   void fresh_base();
-  TimeNs time_of(std::uint32_t base, cudaEvent_t event) const;
+  void find_base_time();
+  TimeNs time_of(std::uint32_t base, cudaEvent_t event);
 
   const DeviceClock& clock_;
   Observer* observer_ = nullptr;
@@ -86,9 +89,8 @@ class CopyQueue {
   std::deque<Job> waiting_;    // by class, then in order
   std::deque<Chunk> running_;  // in the stream's order
   std::vector<Base> bases_;
-  std::uint64_t* base_stamps_ = nullptr;
   std::uint32_t base_ = 0;
-  TimeNs base_made_ns_ = -1;
+  TimeNs base_made_ns_ = 0;
   TimeNs last_end_ns_ = 0;
 };
 

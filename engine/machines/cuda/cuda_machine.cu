@@ -87,6 +87,8 @@ class CudaMachine final : public Machine {
 
   void describe(RunInfo&) const override;
   void set_observer(Observer* observer) override {
+    // Who stops listening has heard of everything that was under way.
+    if (observer_ != nullptr) spin_until([&] { return copies_.empty() && timeline_.empty(); }, "ending");
     observer_ = observer;
     copies_.set_observer(observer);
     timeline_.set_observer(observer);

@@ -150,7 +150,7 @@ __global__ void __launch_bounds__(kThreads) whole_norm_kernel(float* x, const fl
 // One block a (head, token), or for a long context several, each with its share of the positions: every warp takes
 // every eighth position with a running softmax; the warps' results are joined at the end, and the blocks' by the last
 // of them. Lane i holds values i, i + 32, … of the head.
-constexpr int kMostHeadDim = 256, kHeadParts = kMostHeadDim / 32;
+constexpr int kMostHeadDim = 256;
 
 // A softmax over some positions, unfinished: the largest score, the sum of weights, and the weighted values.
 struct AttentionPart {
@@ -177,6 +177,7 @@ __device__ __forceinline__ void join_parts(Part part, const float* values, int c
   }
 }
 
+template <int Parts>  // of 32 values, as many as a head has: known, so that all loads of a round are on the way at once
 __global__ void __launch_bounds__(kThreads) attend_kernel(AttentionShape s, const StepToken* tokens, const float* q,
                                                           KeyValues cache, float* out, AttentionScratch scratch) {
   __shared__ AttentionPart parts[kWarps];
@@ -188,15 +189,15 @@ __global__ void __launch_bounds__(kThreads) attend_kernel(AttentionShape s, cons
   const int kv_width = s.kv_heads * s.head_dim, kv_offset = head / (s.heads / s.kv_heads) * s.head_dim;
   const std::int64_t row = static_cast<std::int64_t>(t) * s.heads + head;
   const float scale = rsqrtf(static_cast<float>(s.head_dim));
-  float my_q[kHeadParts], sum[kHeadParts] = {};
+  float my_q[Parts], sum[Parts] = {};
 #pragma unroll
-  for (int i = 0; i < kHeadParts; ++i)
+  for (int i = 0; i < Parts; ++i)
     my_q[i] = lane + 32 * i < s.head_dim ? q[row * s.head_dim + lane + 32 * i] * scale : 0;
   float most = -INFINITY, weight = 0;
   // Several positions at once: their keys and values are on the way together.
   constexpr int kTogether = 4;
   for (int first = begin + warp; first < end; first += kWarps * kTogether) {
-    float dot[kTogether], v[kTogether][kHeadParts];
+    float dot[kTogether], v[kTogether][Parts];
 #pragma unroll
     for (int j = 0; j < kTogether; ++j) {
       const int p = min(first + j * kWarps, end - 1);
@@ -204,8 +205,7 @@ __global__ void __launch_bounds__(kThreads) attend_kernel(AttentionShape s, cons
       const float* value = cache.values + static_cast<std::int64_t>(p) * kv_width + kv_offset;
       dot[j] = 0;
 #pragma unroll
-      for (int i = 0; i < kHeadParts; ++i) {
-        if (32 * i >= s.head_dim) break;
+      for (int i = 0; i < Parts; ++i) {
         const bool there = lane + 32 * i < s.head_dim;
         dot[j] = fmaf(my_q[i], there ? key[lane + 32 * i] : 0, dot[j]);
         v[j][i] = there ? value[lane + 32 * i] : 0;
@@ -219,15 +219,14 @@ __global__ void __launch_bounds__(kThreads) attend_kernel(AttentionShape s, cons
       most = now;
       weight = weight * keep + add;
 #pragma unroll
-      for (int i = 0; i < kHeadParts; ++i) {
-        if (32 * i >= s.head_dim) break;
+      for (int i = 0; i < Parts; ++i) {
         sum[i] = sum[i] * keep + add * v[j][i];
       }
     }
   }
   if (lane == 0) parts[warp] = {most, weight};
 #pragma unroll
-  for (int i = 0; i < kHeadParts; ++i) {
+  for (int i = 0; i < Parts; ++i) {
     if (lane + 32 * i < s.head_dim) values[warp][lane + 32 * i] = sum[i];
   }
   __syncthreads();
@@ -388,8 +387,16 @@ void attend(const AttentionShape& s, const StepToken* tokens, const float* q, Ke
   // Heads alone do not fill a GPU: a long context is shared out, at no less than a few rounds of its warps a block.
   constexpr int kLeastPositions = 48;
   const int splits = count > 1 ? 1 : std::clamp((last + 1) / kLeastPositions, 1, kMostSplits);
-  attend_kernel<<<dim3(static_cast<unsigned>(s.heads), static_cast<unsigned>(count), static_cast<unsigned>(splits)),
-                  kThreads, 0, stream>>>(s, tokens, q, cache, out, scratch);
+  const dim3 grid(static_cast<unsigned>(s.heads), static_cast<unsigned>(count), static_cast<unsigned>(splits));
+  const auto launch = [&](auto kernel) { kernel<<<grid, kThreads, 0, stream>>>(s, tokens, q, cache, out, scratch); };
+  if (s.head_dim <= 32)
+    launch(attend_kernel<1>);
+  else if (s.head_dim <= 64)
+    launch(attend_kernel<2>);
+  else if (s.head_dim <= 128)
+    launch(attend_kernel<4>);
+  else
+    launch(attend_kernel<8>);
   check_launch("queueing attention");
 }
 

@@ -105,6 +105,7 @@ __device__ __forceinline__ void rows_times(const DeviceMatrix (&m)[Rows], const 
     for (int t = 0; t < Tokens; ++t) sums[r][t] = 0;
   }
   with_decoder(m[0].type, [&](auto decoder) {
+#pragma unroll 2  // the next chunk's weights are asked for before this one is used
     for (int chunk = lane; chunk < chunks; chunk += 32) {
       float w[Rows][kChunk];
 #pragma unroll

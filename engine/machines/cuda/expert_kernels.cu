@@ -12,25 +12,30 @@ int ceil_div(int a, int b) {
   return (a + b - 1) / b;
 }
 
-// The weights of a token's picks, as engine/model/routing.cpp computes them. By the first warp; picks in `chosen`, best
-// first. `probability` is scratch of one float an expert.
-__device__ void choose(const RouterRule& rule, const float* logits, float* left, std::int32_t* chosen, float* weights) {
+// Scratch of choose, in shared memory.
+struct Choice {
+  float logits[kMostExperts], left[kMostExperts];
+  std::int32_t expert[kMaxTopK];  // the picks, best first
+};
+
+// A token's picks and their weights, as engine/model/routing.cpp computes them. By one warp.
+__device__ void choose(const RouterRule& rule, const float* logits, Choice& c, float* weights) {
   const int lane = threadIdx.x;
   float most = -INFINITY;
   for (int e = lane; e < rule.experts; e += 32) {
-    left[e] = logits[e];
-    most = fmaxf(most, logits[e]);
+    c.logits[e] = c.left[e] = logits[e];
+    most = fmaxf(most, c.logits[e]);
   }
   most = warp_max(most);
   float sum = 0;
-  for (int e = lane; e < rule.experts; e += 32) sum += expf(logits[e] - most);
+  for (int e = lane; e < rule.experts; e += 32) sum += expf(c.logits[e] - most);
   sum = warp_sum(sum);
   __syncwarp();
   for (int k = 0; k < rule.top_k; ++k) {
     float best = -INFINITY;
     int which = rule.experts;
     for (int e = lane; e < rule.experts; e += 32) {
-      if (left[e] > best) best = left[e], which = e;  // ties stay with the lower expert
+      if (c.left[e] > best) best = c.left[e], which = e;  // ties stay with the lower expert
     }
 #pragma unroll
     for (int offset = 16; offset > 0; offset /= 2) {
@@ -40,28 +45,29 @@ __device__ void choose(const RouterRule& rule, const float* logits, float* left,
     }
     if (which >= rule.experts) which = k;  // a router of NaNs: the host ends the run
     if (lane == 0) {
-      chosen[k] = which;
-      const float logit = logits[which];
-      weights[k] = rule.gate == RouterGate::softmax   ? expf(logit - most) / sum
-                   : rule.gate == RouterGate::sigmoid ? 1 / (1 + expf(-logit))
-                                                      : logit;
-      left[which] = -INFINITY;
+      c.expert[k] = which;
+      c.left[which] = -INFINITY;
     }
     __syncwarp();
   }
-  if (lane != 0) return;
+  const bool picks = lane < rule.top_k;
+  const float logit = picks ? c.logits[c.expert[lane]] : 0;
+  float weight = 0;
+  if (picks) {
+    weight = rule.gate == RouterGate::softmax   ? expf(logit - most) / sum
+             : rule.gate == RouterGate::sigmoid ? 1 / (1 + expf(-logit))
+                                                : logit;
+  }
   if (rule.softmax_on_selected) {
-    float largest = weights[0], total = 0;
-    for (int k = 1; k < rule.top_k; ++k) largest = fmaxf(largest, weights[k]);
-    for (int k = 0; k < rule.top_k; ++k) total += weights[k] = expf(weights[k] - largest);
-    for (int k = 0; k < rule.top_k; ++k) weights[k] /= total;
+    const float largest = warp_max(picks ? weight : -INFINITY);
+    const float share = picks ? expf(weight - largest) : 0;
+    weight = share / warp_sum(share);
   }
   if (rule.renormalise) {
-    float total = 0;
-    for (int k = 0; k < rule.top_k; ++k) total += weights[k];
-    for (int k = 0; k < rule.top_k; ++k) weights[k] = total > 0 ? weights[k] / total : 1.0f / rule.top_k;
+    const float total = warp_sum(weight);
+    weight = total > 0 ? weight / total : 1.0f / static_cast<float>(rule.top_k);
   }
-  for (int k = 0; k < rule.top_k; ++k) weights[k] *= rule.scale;
+  if (picks) weights[lane] = weight * rule.scale;
 }
 
 // Logits of Tokens tokens; the first block of a tile also leaves their inputs.
@@ -105,8 +111,7 @@ __global__ void __launch_bounds__(kThreads)
     route_one_kernel(RouterGates g, RouterOutputs out, RouterMail mail, const std::uint64_t* table,
                      std::uint64_t* table_copy, Tile* tiles, PickRow* picks, Stamp stamp) {
   extern __shared__ float normed[];
-  __shared__ float left[kMostExperts];
-  __shared__ std::int32_t chosen[kMaxTopK];
+  __shared__ Choice choice;
   stamp_start(stamp);
   const int experts = g.w[0].rows;
   // The host's table is a link away: it is read while the products run.
@@ -116,16 +121,15 @@ __global__ void __launch_bounds__(kThreads)
   router_logits<1>(g, out, mail.input, 1, normed);
   if (blockIdx.x == 0) __threadfence_system();  // the mail's input is there before the mail is
   if (!last_block(stamp.counter)) return;
+  for (int i = threadIdx.x; i < g.count * experts; i += kThreads) mail.logits[i] = out.logits[i];
   if (threadIdx.x < 32) {
-    choose(g.rule, out.logits, left, chosen, out.weights);
-    __syncwarp();
+    choose(g.rule, out.logits, choice, out.weights);
     if (threadIdx.x < g.rule.top_k) {
       const int k = threadIdx.x;
-      tiles[k] = {table_copy[chosen[k]], k, 1};
+      tiles[k] = {table_copy[choice.expert[k]], k, 1};
       picks[k] = {0, k};
     }
   }
-  for (int i = threadIdx.x; i < g.count * experts; i += kThreads) mail.logits[i] = out.logits[i];
   if (threadIdx.x == 0 && stamp.end != nullptr) *stamp.end = global_time();
   __threadfence_system();
   __syncthreads();
@@ -142,9 +146,8 @@ __global__ void __launch_bounds__(kThreads)
 
 // One warp a token.
 __global__ void choose_kernel(RouterGates g, RouterOutputs out, Stamp stamp) {
-  __shared__ float left[kMostExperts];
-  __shared__ std::int32_t chosen[kMaxTopK];
-  choose(g.rule, out.logits + static_cast<std::int64_t>(blockIdx.x) * g.count * g.rule.experts, left, chosen,
+  __shared__ Choice choice;
+  choose(g.rule, out.logits + static_cast<std::int64_t>(blockIdx.x) * g.count * g.rule.experts, choice,
          out.weights + static_cast<std::int64_t>(blockIdx.x) * g.rule.top_k);
   stamp_end(stamp);
 }
