@@ -11,6 +11,8 @@
 namespace expertscope {
 namespace {
 
+constexpr std::size_t kValues = 4096;  // that occur of a type without blocks: few enough for the fastest cache
+
 // Standard deviation of a block's values when all its bits are random and its scale d is 1. K-quants subtract a
 // minimum, also random, whose scale dmin makes the mean 0: the mean of a quant times d.
 constexpr double kByte = 73.47;  // whole numbers from -127 to 127, 0 twice as often
@@ -79,7 +81,6 @@ RandomBlocks::RandomBlocks(TensorType type, double standard_deviation, CounterRa
     return;
   }
   ES_ASSERT(type == TensorType::f16 || type == TensorType::bf16, "random weights are never F32");
-  constexpr std::size_t kValues = 4096;  // few enough for the fastest cache
   values_.resize(kValues);
   for (std::size_t i = 0; i < kValues; ++i) {
     const double uniform = (static_cast<double>(i) + 0.5) / kValues * 2 - 1;
@@ -103,7 +104,7 @@ void RandomBlocks::fill_plain(std::int64_t first, std::span<std::byte> out) cons
   for (std::size_t i = 0; i < out.size(); i += 8) {
     const std::uint64_t bits = random_.at(counter + i / 8);
     std::uint64_t four = 0;
-    for (unsigned k = 0; k < 64; k += 16) four |= std::uint64_t{values_[(bits >> k) % values_.size()]} << k;
+    for (unsigned k = 0; k < 64; k += 16) four |= std::uint64_t{values_[(bits >> k) % kValues]} << k;
     std::memcpy(&out[i], &four, 8);
   }
 }

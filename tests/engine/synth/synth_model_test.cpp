@@ -70,6 +70,24 @@ TEST_F(Synth, EveryArchitectureInEveryTypeLoadsAndHasWeightsOfTheRightSize) {
   }
 }
 
+TEST_F(Synth, TrueShapesHaveTheirParametersAndFilesTheirKnownSizes) {
+  const auto sizes_of = [](std::string_view name, TensorType type) {
+    const SynthRequest request{.shape = find_synth_shape(name), .type = type};
+    const PlantedRouting planted(request.shape, request.routing, 0);
+    const SynthPlan plan(request, planted);
+    double values = 0;
+    for (const GgufLayout::Tensor& t : plan.layout().tensors()) values += static_cast<double>(t.values);
+    return std::pair(values / 1e9, static_cast<double>(plan.layout().data_bytes()) / 1e9);
+  };
+  EXPECT_NEAR(sizes_of("mixtral-8x7b", TensorType::q4_k).first, 46.70, 0.005);
+  EXPECT_NEAR(sizes_of("mixtral-8x7b", TensorType::q4_k).second, 26.5, 0.1);
+  EXPECT_NEAR(sizes_of("qwen3-30b-a3b", TensorType::q4_k).first, 30.53, 0.005);
+  EXPECT_NEAR(sizes_of("qwen3-30b-a3b", TensorType::q4_k).second, 17.6, 0.1);
+  EXPECT_NEAR(sizes_of("qwen3-30b-a3b", TensorType::q8_0).second, 32.7, 0.1);
+  EXPECT_NEAR(sizes_of("olmoe-1b-7b", TensorType::q4_k).first, 6.92, 0.005);
+  EXPECT_NEAR(sizes_of("olmoe-1b-7b", TensorType::q4_k).second, 4.0, 0.1);
+}
+
 TEST_F(Synth, AnEngineFindsThePlantedRoutesUnlessTwoExpertsAreNearlyTied) {
   for (const std::string_view shape : kArchitectures) {
     for (const SynthRouting routing :
