@@ -1,9 +1,10 @@
-// CUDA's errors as ours, and memory that frees itself. Host code; one device.
+// CUDA's errors as ours, and memory and streams that free themselves. Host code; one device.
 #pragma once
 
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
+#include <span>
 #include <string>
 #include <utility>
 
@@ -77,6 +78,40 @@ class MappedArray {
  private:
   T* data_ = nullptr;
   std::int64_t count_ = 0;
+};
+
+// A stream of its own, without the default stream's waiting.
+class Stream {
+ public:
+  Stream() { check(cudaStreamCreateWithFlags(&stream_, cudaStreamNonBlocking), "making a stream"); }
+  ~Stream() {
+    (void)cudaStreamSynchronize(stream_);
+    (void)cudaStreamDestroy(stream_);
+  }
+  Stream(const Stream&) = delete;
+  Stream& operator=(const Stream&) = delete;
+  operator cudaStream_t() const { return stream_; }
+
+ private:
+  cudaStream_t stream_ = nullptr;
+};
+
+// The host store of experts, page-locked for as long as this lives.
+class PageLock {
+ public:
+  explicit PageLock(std::span<const std::byte> bytes) : bytes_(bytes) {
+    if (bytes.empty()) return;
+    check(cudaHostRegister(const_cast<std::byte*>(bytes.data()), bytes.size(), cudaHostRegisterPortable),
+          "page-locking the host store of experts");
+  }
+  ~PageLock() {
+    if (!bytes_.empty()) (void)cudaHostUnregister(const_cast<std::byte*>(bytes_.data()));
+  }
+  PageLock(const PageLock&) = delete;
+  PageLock& operator=(const PageLock&) = delete;
+
+ private:
+  std::span<const std::byte> bytes_;
 };
 
 }  // namespace expertscope::cuda

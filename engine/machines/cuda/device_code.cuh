@@ -1,4 +1,4 @@
-// What all kernels share: time stamps, reductions, a warp's rows times a few tokens. Device code only.
+// What all kernels share: time stamps, reductions, a warp's rows times a few tokens. For .cu files with kernels.
 #pragma once
 
 #include <cstdint>
@@ -9,6 +9,10 @@
 namespace expertscope::cuda {
 
 inline constexpr int kThreads = 256, kWarps = kThreads / 32;
+
+inline int ceil_div(int a, int b) {  // for launches, on the host
+  return (a + b - 1) / b;
+}
 
 __device__ __forceinline__ std::uint64_t global_time() {
   std::uint64_t t;

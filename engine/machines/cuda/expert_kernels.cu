@@ -8,10 +8,6 @@ namespace {
 constexpr int kRowsOfBlock = 2 * kWarps;
 constexpr int kMostExperts = 1024;
 
-int ceil_div(int a, int b) {
-  return (a + b - 1) / b;
-}
-
 // Scratch of choose, in shared memory.
 struct Choice {
   float logits[kMostExperts], left[kMostExperts];

@@ -1,0 +1,161 @@
+// The machine with a real GPU, for its own files: everyone else makes one by engine/machines/cuda_machine.h. Its
+// set-up, memory, copies and records are in cuda_machine.cu, the operations of a step in cuda_machine_step.cu.
+#pragma once
+
+#include <algorithm>
+#include <vector>
+
+#include <emmintrin.h>
+
+#include "engine/machines/cuda/copy_queue.h"
+#include "engine/machines/cuda/cpu_experts.h"
+#include "engine/machines/cuda/device.h"
+#include "engine/machines/cuda/device_model.h"
+#include "engine/machines/cuda/layer_picks.h"
+#include "engine/machines/cuda/slots.h"
+#include "engine/machines/cuda/timeline.h"
+#include "engine/machines/cuda_machine.h"
+#include "engine/machines/layer_routing.h"
+#include "engine/machines/operation_costs.h"
+
+namespace expertscope::cuda {
+
+class CudaMachine final : public Machine {
+ public:
+  CudaMachine(const Model& model, ThreadPool& pool, const CudaOptions& options);
+  ~CudaMachine() override;
+
+  void describe(RunInfo&) const override;
+  void set_observer(Observer* observer) override {
+    // Who stops listening has heard of everything that was under way.
+    if (observer_ != nullptr) spin_until([&] { return copies_.empty() && timeline_.empty(); }, "ending");
+    observer_ = observer;
+    copies_.set_observer(observer);
+    timeline_.set_observer(observer);
+    cpu_.set_observer(observer);
+  }
+  int gpus() const override { return 1; }
+  TimeNs now() const override { return clock_.now(); }
+
+  void ensure_fits(int slots, int staging_slots) const override;
+  std::vector<SlotId> add_slots(int device, int count, bool staging) override;
+  void remove_slot(SlotId slot) override { slots_.remove(slot); }
+  MemoryUse memory() const override;
+
+  Ticket copy_expert(const ExpertCopy&) override;
+  void raise_copy(Ticket t) override { copies_.raise(t); }
+  bool cancel_copy(Ticket) override;
+  void unpublish(ExpertId) override;
+  bool is_done(Ticket) override;
+  TimeNs wait(Ticket) override;
+
+  void begin_step(const StepInput&) override;
+  void attention(int layer) override;
+  void router(const RouterRequest&) override;
+  LayerRoutes wait_routes() override;
+  Ticket expert_on_gpu(const Demand&, SlotId, Ticket after) override;
+  Ticket expert_on_cpu(const Demand&) override;
+  void combine(int layer, std::span<const Ticket>) override;
+  void head() override;
+  void wait_logits() override;
+  std::span<const float> logits(int token) const override { return device_.logits(token); }
+  void reset_sequence(int) override {}  // the cache is written from position 0 again
+
+  void begin_host_work(WorkKind kind) override {
+    host_until(now());
+    host_work_ = kind;
+  }
+  void end_host_work() override { host_record(host_work_, now()); }
+
+  TimeNs completed_ns(Ticket t) const override { return tickets_.at(t); }
+  TimeNs copy_cost_ns() const override { return static_cast<TimeNs>(copy_cost_ns_); }
+  TimeNs gpu_expert_cost_ns(int rows) const override;
+  TimeNs cpu_expert_cost_ns(int rows) const override { return static_cast<TimeNs>(cpu_.cost_ns() * std::max(1, rows)); }
+
+ private:
+  // Tells the observer what the launches in its scope are for.
+  struct Launch {
+    Launch(Observer* o, std::uint32_t step, int layer, WorkKind kind, std::uint16_t expert = kNone16) : observer(o) {
+      if (observer == nullptr) return;
+      observer->on_launch_begin({.step = step,
+                                 .layer = layer < 0 ? kNone16 : static_cast<std::uint16_t>(layer),
+                                 .expert = expert,
+                                 .kind = kind});
+    }
+    ~Launch() {
+      if (observer != nullptr) observer->on_launch_end();
+    }
+    Observer* observer;
+  };
+  bool single() const { return tokens_.size() == 1; }
+  Stamp begin_op(WorkKind, int layer, Work, std::size_t rows, std::uint16_t expert = kNone16, Ticket ticket = 0,
+                 Ticket after = 0, WorkKind wait = WorkKind::wait_demand);
+  void poll();
+  template <typename Ready>
+  void spin_until(Ready ready, const char* what);
+  void route_single();
+  void route_several();
+  void fill_route(const float* logits, int token, RouteRecord&) const;
+  void note_started(std::span<Demand>);
+  void start_resident_of_many();
+  int first_pick(const Demand& d) const { return static_cast<int>(d.rows.data() - first_row_); }
+  void run_cpu_experts();
+  void host_record(WorkKind, TimeNs until);
+  void host_until(TimeNs t) { host_record(WorkKind::routing_sync, t); }
+
+  const Model& model_;
+  ThreadPool& pool_;
+  Observer* observer_ = nullptr;
+  cudaDeviceProp properties_{};
+  PageLock host_store_;
+  Stream compute_;
+  DeviceClock clock_;
+  Tickets tickets_;
+  Timeline timeline_;
+  OperationCosts costs_;
+  CpuExperts cpu_;
+  DeviceModel device_;
+  Slots slots_;
+  CopyQueue copies_;
+  cudaEvent_t routed_ = nullptr, logits_ready_ = nullptr;
+  std::vector<cudaEvent_t> slot_read_;  // by slot: staging slots' last readers
+  std::vector<ExpertCopy> to_publish_;
+  std::uint32_t copy_count_ = 0;
+  std::int64_t peak_bytes_ = 0;
+  double h2d_bytes_per_s_ = 0, copy_cost_ns_ = 0;
+
+  // The step and layer in work.
+  std::uint32_t step_ = 0;
+  std::vector<TokenInput> tokens_;
+  RouterRequest request_;
+  std::vector<RouteRecord> routes_;
+  DemandGroups groups_;
+  const Arithmetic::ExpertRow* first_row_ = nullptr;
+  Ticket started_ = 0;  // the experts that the device starts by itself
+  std::uint32_t router_stamp_ = 0;
+  DeviceArray<std::uint64_t> table_copy_;
+  DeviceArray<Tile> own_tiles_;
+  DeviceArray<PickRow> own_picks_;
+  std::uint64_t mails_ = 0;
+  MappedArray<std::uint64_t> mail_ready_;
+  MappedArray<float> host_router_logits_;
+  LayerPicks picks_;
+  WorkKind host_work_ = WorkKind::policy;
+  TimeNs host_mark_ = 0;
+  bool wants_logits_ = false;
+};
+
+// Waits without sleeping; copies that wait are handed over meanwhile. A device that fails ends the wait.
+template <typename Ready>
+void CudaMachine::spin_until(Ready ready, const char* what) {
+  for (std::uint32_t spins = 1; !ready(); ++spins) {
+    if (spins % 16 == 0) poll();
+    if (spins % 65536 == 0) {
+      const cudaError_t state = cudaStreamQuery(compute_);
+      if (state != cudaErrorNotReady) check(state, what);
+    }
+    _mm_pause();
+  }
+}
+
+}  // namespace expertscope::cuda

@@ -1,0 +1,272 @@
+// The operations of a step, in the order in which they are asked for.
+#include <algorithm>
+#include <array>
+#include <exception>
+#include <mutex>
+#include <optional>
+
+#include "engine/assert.h"
+#include "engine/machines/cuda/cuda_machine.h"
+#include "engine/model/routing.h"
+
+namespace expertscope::cuda {
+namespace {
+
+WorkKind waiting_for(CopyReason reason) {
+  switch (reason) {
+    case CopyReason::prefetch:
+    case CopyReason::promotion:
+      return WorkKind::wait_prefetch;
+    case CopyReason::placement:
+      return WorkKind::wait_placement;
+    default:
+      return WorkKind::wait_demand;
+  }
+}
+
+}  // namespace
+
+void CudaMachine::begin_step(const StepInput& input) {
+  poll();
+  tickets_.forget_done();
+  host_mark_ = now();
+  step_ = input.step;
+  tokens_.assign(input.tokens.begin(), input.tokens.end());
+  wants_logits_ = std::ranges::any_of(tokens_, &TokenInput::wants_logits);
+  const Launch launch(observer_, step_, -1, WorkKind::embed);
+  device_.begin_step(tokens_, begin_op(WorkKind::embed, -1, costs_.embed(tokens_.size()), tokens_.size()));
+}
+
+void CudaMachine::attention(int layer) {
+  const Launch launch(observer_, step_, layer, WorkKind::attention);
+  device_.attention(layer, begin_op(WorkKind::attention, layer, costs_.attention(tokens_), tokens_.size()));
+}
+
+void CudaMachine::router(const RouterRequest& request) {
+  ES_ASSERT(request.given.empty(), "a real machine computes its routes");
+  request_ = request;
+  cpu_.begin_layer(step_, tokens_.size());
+  poll();
+  for (const ExpertCopy& copy : to_publish_) slots_.publish(copy.expert, copy.slot);
+  to_publish_.clear();
+  single() ? route_single() : route_several();
+}
+
+void CudaMachine::route_single() {
+  const int layer = request_.layer, gates = 1 + request_.lookahead_recorded;
+  {
+    const Launch launch(observer_, step_, layer, WorkKind::router);
+    const Stamp stamp = begin_op(WorkKind::router, layer, costs_.router(gates, 1), 1);
+    router_stamp_ = timeline_.last_stamp();
+    route_one(
+        device_.gates(layer, request_.lookahead_recorded), device_.router_outputs(),
+        {.ready = mail_ready_.data(), .number = ++mails_, .logits = host_router_logits_.data(), .input = cpu_.input()},
+        slots_.table(layer), table_copy_.data(), own_tiles_.data(), own_picks_.data(), stamp, compute_);
+  }
+  started_ = 0;
+  if (!request_.start_resident || !slots_.any_published(layer)) return;
+  // The device looks up which of its picks are there; the host learns later which they were.
+  started_ = tickets_.make();
+  const Launch launch(observer_, step_, layer, WorkKind::expert);
+  ExpertRun run = device_.expert_run(layer);
+  run.tiles = own_tiles_.data();
+  run.tile_count = model_.description().router.top_k;
+  run.picks = own_picks_.data();
+  const Stamp stamp = timeline_.begin(
+      {.work = {.step = step_, .layer = static_cast<std::uint16_t>(layer), .kind = WorkKind::expert, .lane = Lane::gpu},
+       .ticket = started_,
+       .open = true});
+  run_experts(run, stamp, compute_);
+}
+
+void CudaMachine::route_several() {
+  const int layer = request_.layer, gates = 1 + request_.lookahead_recorded;
+  const int tokens = static_cast<int>(tokens_.size());
+  const Launch launch(observer_, step_, layer, WorkKind::router);
+  const Stamp stamp = begin_op(WorkKind::router, layer, costs_.router(gates, tokens_.size()), tokens_.size());
+  router_stamp_ = timeline_.last_stamp();
+  route_many(device_.gates(layer, request_.lookahead_recorded), device_.router_outputs(), tokens, stamp, compute_);
+  move(device_.router_logits(), host_router_logits_.data(),
+       std::int64_t{tokens} * gates * model_.description().router.experts * static_cast<std::int64_t>(sizeof(float)),
+       compute_);
+  check(cudaEventRecord(routed_, compute_), "recording an event");
+}
+
+void CudaMachine::fill_route(const float* logits, int token, RouteRecord& record) const {
+  const RouterRule& rule = model_.description().router;
+  const auto experts = static_cast<std::size_t>(rule.experts);
+  std::array<float, kMaxExperts> storage;
+  const std::span<float> probabilities(storage.data(), experts);
+  record.step = step_;
+  record.layer = static_cast<std::uint16_t>(request_.layer);
+  record.token = static_cast<std::uint16_t>(token);
+  record.picks = static_cast<std::uint8_t>(rule.top_k);
+  record.gate_entries = static_cast<std::uint8_t>(std::min(rule.experts, kGateEntries));
+  route(rule, {logits, experts}, {record.expert.data(), record.picks}, {record.weight.data(), record.picks},
+        probabilities);
+  store_gate(probabilities, record.gate[0]);
+  record.gates = 1;
+  for (int d = 1; d <= request_.lookahead_recorded; ++d) {
+    gate_probabilities(rule, {logits + static_cast<std::size_t>(d) * experts, experts}, probabilities);
+    store_gate(probabilities, record.gate[static_cast<std::size_t>(d)]);
+    ++record.gates;
+  }
+}
+
+LayerRoutes CudaMachine::wait_routes() {
+  if (single()) {
+    const volatile std::uint64_t* ready = mail_ready_.data();
+    spin_until([&] { return *ready >= mails_; }, "waiting for the router");
+  } else {
+    spin_until([&] { return cudaEventQuery(routed_) == cudaSuccess; }, "waiting for the router");
+  }
+  if (single()) clock_.saw(timeline_.device_end(router_stamp_), now());
+  const TimeNs asked = clock_.to_session(timeline_.device_end(router_stamp_));
+  const auto gates = static_cast<std::size_t>(1 + request_.lookahead_recorded);
+  const auto row = gates * static_cast<std::size_t>(model_.description().router.experts);
+  routes_.assign(tokens_.size(), RouteRecord{});
+  const int tokens = static_cast<int>(tokens_.size());
+  std::exception_ptr failure;
+  std::mutex guard;
+  constexpr int kTokensOfItem = 16;
+  pool_.parallel_for((tokens + kTokensOfItem - 1) / kTokensOfItem, [&](int item, int) {
+    try {
+      for (int t = item * kTokensOfItem; t < std::min(tokens, (item + 1) * kTokensOfItem); ++t)
+        fill_route(host_router_logits_.data() + static_cast<std::size_t>(t) * row, t,
+                   routes_[static_cast<std::size_t>(t)]);
+    } catch (...) {
+      const std::lock_guard lock(guard);
+      failure = std::current_exception();
+    }
+  });
+  if (failure) std::rethrow_exception(failure);
+  const std::span<Demand> demands = groups_.group(request_.layer, model_.description().router.experts, routes_);
+  first_row_ = demands.empty() ? nullptr : demands[0].rows.data();
+  for (const Demand& d : demands) first_row_ = std::min(first_row_, d.rows.data());
+  if (single()) {
+    note_started(demands);
+  } else {
+    start_resident_of_many();
+    for (Demand& d : demands) {
+      if (request_.start_resident && slots_.is_published(d.expert)) d.started = started_;
+    }
+  }
+  return {.asked_ns = asked, .tokens = routes_, .demands = demands};
+}
+
+// What the device started by itself, now that the host knows it too.
+void CudaMachine::note_started(std::span<Demand> demands) {
+  if (started_ == 0) return;
+  std::size_t count = 0;
+  std::uint16_t expert = kNone16;
+  for (Demand& d : demands) {
+    if (!slots_.is_published(d.expert)) continue;
+    d.started = started_;
+    expert = ++count == 1 ? d.expert.expert : kNone16;
+  }
+  const Work one = costs_.expert(1);
+  const auto n = static_cast<std::int64_t>(count);
+  timeline_.close({.bytes = n * one.bytes, .flops = n * one.flops}, count, expert);
+}
+
+// Picks of the layer go to the device, and with them tiles of the experts that are there.
+void CudaMachine::start_resident_of_many() {
+  started_ = 0;
+  picks_.lay_out(routes_, first_row_, device_.large() ? kLargeTile : kSmallTile,
+                 request_.start_resident ? &slots_ : nullptr);
+  const Launch launch(observer_, step_, request_.layer, WorkKind::expert);
+  picks_.upload(compute_);
+  if (picks_.tile_count() == 0) return;
+  started_ = tickets_.make();
+  ExpertRun run = device_.expert_run(request_.layer);
+  run.picks = picks_.picks();
+  run.tiles = picks_.tiles();
+  run.tile_count = picks_.tile_count();
+  run.most_rows = picks_.most_rows();
+  const std::size_t rows = picks_.tiled_rows();
+  const Stamp stamp = begin_op(WorkKind::expert, request_.layer, costs_.expert(rows),
+                               std::min<std::size_t>(rows, 65535), kNone16, started_);
+  device_.large() ? run_experts_large(run, stamp, compute_) : run_experts(run, stamp, compute_);
+}
+
+Ticket CudaMachine::expert_on_gpu(const Demand& demand, SlotId slot, Ticket after) {
+  Ticket waited = 0;
+  WorkKind wait_kind = WorkKind::wait_demand;
+  if (after != 0 && !tickets_.done(after)) {
+    if (const std::optional<CopyReason> reason = copies_.make_wait(after, compute_)) {
+      waited = after;
+      wait_kind = waiting_for(*reason);
+    }
+  }
+  const Ticket ticket = tickets_.make();
+  const Launch launch(observer_, step_, demand.expert.layer, WorkKind::expert, demand.expert.expert);
+  ExpertRun run = device_.expert_run(demand.expert.layer);
+  const int rows = static_cast<int>(demand.rows.size()), first = first_pick(demand);
+  run.one = {reinterpret_cast<std::uint64_t>(slots_.address(slot)), first, rows};
+  run.most_rows = rows;
+  if (single()) {
+    run.one.first = demand.rows[0].rank;
+    run.pick = {0, demand.rows[0].rank};
+  } else {
+    run.picks = picks_.picks();
+  }
+  const Stamp stamp = begin_op(WorkKind::expert, demand.expert.layer, costs_.expert(demand.rows.size()),
+                               demand.rows.size(), demand.expert.expert, ticket, waited, wait_kind);
+  device_.large() ? run_experts_large(run, stamp, compute_) : run_experts(run, stamp, compute_);
+  if (slots_.is_staging(slot)) check(cudaEventRecord(slot_read_[slot], compute_), "recording an event");
+  return ticket;
+}
+
+// --- experts on the CPU
+
+// Only noted here: the CPU begins when everything that the GPU can do meanwhile is queued (see combine).
+Ticket CudaMachine::expert_on_cpu(const Demand& demand) {
+  if (!single() && !cpu_.input_asked()) {
+    const Launch launch(observer_, step_, demand.expert.layer, WorkKind::router);
+    cpu_.ask_input(device_.expert_input(), routed_);
+  }
+  return cpu_.add(demand);
+}
+
+void CudaMachine::run_cpu_experts() {
+  if (cpu_.input_asked()) spin_until([&] { return cpu_.input_arrived(); }, "fetching rows for the CPU");
+  host_until(now());
+  cpu_.run();
+  host_mark_ = now();
+}
+
+void CudaMachine::combine(int layer, std::span<const Ticket>) {
+  const bool on_cpu = !cpu_.empty();
+  if (on_cpu) run_cpu_experts();
+  const Launch launch(observer_, step_, layer, WorkKind::combine);
+  const ModelDescription& d = model_.description();
+  const Stamp stamp = begin_op(WorkKind::combine, layer, costs_.combine(tokens_.size()), tokens_.size(), kNone16, 0,
+                               on_cpu ? cpu_.last() : 0, WorkKind::wait_activation);
+  cuda::combine({.weights = device_.weights(),
+                 .output = device_.output(),
+                 .host_output = cpu_.output(),
+                 .from_host = on_cpu ? cpu_.from_host() : nullptr,
+                 .host_bits = cpu_.host_bits(),
+                 .top_k = d.router.top_k,
+                 .width = d.width,
+                 .x = device_.x()},
+                static_cast<int>(tokens_.size()), stamp, compute_);
+}
+
+void CudaMachine::head() {
+  if (wants_logits_) {
+    const Launch launch(observer_, step_, -1, WorkKind::head);
+    const auto wanted = static_cast<std::size_t>(std::ranges::count_if(tokens_, &TokenInput::wants_logits));
+    device_.head(begin_op(WorkKind::head, -1, costs_.head(wanted), wanted));
+    device_.fetch_logits();
+  }
+  check(cudaEventRecord(logits_ready_, compute_), "recording an event");
+}
+
+void CudaMachine::wait_logits() {
+  spin_until([&] { return cudaEventQuery(logits_ready_) == cudaSuccess; }, "waiting for the logits");
+  spin_until([&] { return timeline_.empty(); }, "waiting for time stamps");
+  host_until(now());
+}
+
+}  // namespace expertscope::cuda
