@@ -97,7 +97,8 @@ MachineProfile parse_profile(const std::string& json_text, const std::string& or
   storage.refuse_others();
   if (root.contains("measured")) {
     const json& measured = f.child("measured");
-    if (!measured.is_array() || measured.size() > 1000) f.fail("measured", "must be a list of at most 1000 measurements");
+    if (!measured.is_array() || measured.size() > 1000)
+      f.fail("measured", "must be a list of at most 1000 measurements");
     for (std::size_t i = 0; i < measured.size(); ++i)
       p.measured.push_back(parse_measurement(JsonFields(measured[i], fmt::format("{}.measured[{}]", origin, i))));
   }

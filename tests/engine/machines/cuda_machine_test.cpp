@@ -1,12 +1,13 @@
 // The CUDA machine against the reference and against the CPU. Skipped where there is no device.
-#include <gtest/gtest.h>
+#include "engine/machines/cuda_machine.h"
 
 #include <cmath>
 #include <filesystem>
 #include <numeric>
 
+#include <gtest/gtest.h>
+
 #include "engine/machines/cuda_available.h"
-#include "engine/machines/cuda_machine.h"
 #include "engine/machines/emulated_machine.h"
 #include "engine/run/runner.h"
 #include "engine/synth/synth_model.h"

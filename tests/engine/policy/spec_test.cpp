@@ -52,8 +52,9 @@ TEST(PolicySpec, SwappingAComponentForgetsTheParametersOfTheOldOne) {
 }
 
 TEST(PolicySpec, RefusesWhatItDoesNotKnowAndSaysWhatThereIs) {
-  EXPECT_EQ(refusal("lru"),
-            "policy 'lru' is not known: choose one of resident, on-demand, lfu, static, cpu-only, split, lookahead, belady");
+  EXPECT_EQ(
+      refusal("lru"),
+      "policy 'lru' is not known: choose one of resident, on-demand, lfu, static, cpu-only, split, lookahead, belady");
   EXPECT_EQ(refusal("on-demand:evictor=mru"),
             "policy: 'mru' is not a known evictor: choose one of lru, lfu, never, belady");
   EXPECT_EQ(refusal("on-demand:engine=lru").substr(0, 51), "policy: 'engine' is not a kind of component: use on");

@@ -43,8 +43,8 @@ RecordedEvents live(const std::string& policy, double ratio, int tokens = 40) {
 }
 
 TEST(Replay, OfARunUnderItsOwnPolicyIsTheRunItself) {
-  for (const char* policy : {"on-demand", "lfu", "static", "cpu-only", "split", "lookahead", "lookahead:prefetcher.depth=3",
-                             "on-demand:capacity=global"}) {
+  for (const char* policy : {"on-demand", "lfu", "static", "cpu-only", "split", "lookahead",
+                             "lookahead:prefetcher.depth=3", "on-demand:capacity=global"}) {
     SCOPED_TRACE(policy);
     const RecordedEvents run = live(policy, 0.25);
     EXPECT_EQ(events_of(replayed(run.recorded(), {})), events_of(run));
