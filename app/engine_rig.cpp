@@ -14,20 +14,11 @@
 namespace expertscope {
 namespace {
 
-RunShape shape_of(const RunPlan& plan) {
-  const ModelDescription& model = plan.model->description();
-  RunShape shape;
-  shape.layers = model.layers;
-  shape.experts = model.router.experts;
-  shape.top_k = model.router.top_k;
-  shape.context = model.context;
-  shape.max_step_tokens = plan.options.prefill_chunk;
-  return shape;
-}
-
 std::unique_ptr<Machine> make_machine(const RunPlan& plan, ThreadPool& pool, Arithmetic* arithmetic) {
   if (plan.cuda) return make_cuda_machine(*plan.model, pool, {.max_step_tokens = plan.options.prefill_chunk});
-  return make_emulated_machine(plan.profile, plan.cost_shape, shape_of(plan), plan.model.get(), arithmetic);
+  return make_emulated_machine(plan.profile, plan.cost_shape,
+                               run_shape(plan.model->description(), plan.options.prefill_chunk), plan.model.get(),
+                               arithmetic);
 }
 
 // A real machine is not made to wait for its recorder: what does not fit is lost and counted, so there is more room.

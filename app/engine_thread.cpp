@@ -22,7 +22,6 @@ bool changes_policy(CommandKind kind) {
 }  // namespace
 
 // --- Pacer
-// ----------------------------------------------------------------------------------------------------------------
 
 void Pacer::set_speed(double speed) {
   speed_ = speed;
@@ -43,7 +42,6 @@ Pacer::Clock::time_point Pacer::due(TimeNs now, Clock::time_point wall) {
 }
 
 // --- any thread
-// -------------------------------------------------------------------------------------------------------------
 
 EngineThread::EngineThread(RunPlan plan, LiveOptions options)
     : plan_(std::move(plan)), options_(std::move(options)), script_(plan_.script), pacer_(options_.speed) {
@@ -85,7 +83,6 @@ LiveStatus EngineThread::status() const {
 }
 
 // --- the engine's thread
-// ------------------------------------------------------------------------------------------------
 
 void EngineThread::run(std::promise<void>& ready) {
   std::unique_ptr<EngineRig> rig;

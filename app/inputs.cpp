@@ -75,7 +75,6 @@ std::vector<PromptItem> prompts_from_lines(const std::string& text, const std::s
 }
 
 // --- scripts
-// --------------------------------------------------------------------------------------------------------------
 
 constexpr const char* kScriptKeys = "at_token, policy, cache_ratio, set, reset_cache, mark";
 

@@ -51,6 +51,21 @@ constexpr bool is_expert_copy(CopyReason r) {
   return r <= CopyReason::placement;
 }
 
+// The exposed wait of a lane for such a copy.
+constexpr WorkKind waiting_for(CopyReason reason) {
+  switch (reason) {
+    case CopyReason::demand:
+      return WorkKind::wait_demand;
+    case CopyReason::prefetch:
+    case CopyReason::promotion:
+      return WorkKind::wait_prefetch;
+    case CopyReason::placement:
+      return WorkKind::wait_placement;
+    default:
+      return WorkKind::wait_activation;
+  }
+}
+
 enum class DemandState : std::uint8_t { hit, late, miss };
 enum class Outcome : std::uint8_t { gpu, fetched, streamed, cpu, cpu_early, skipped, substituted };
 inline constexpr int kOutcomes = 7;

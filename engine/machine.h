@@ -90,9 +90,8 @@ class Machine {
   virtual MemoryUse memory() const = 0;
 
   // --- copies
-  // --------------------------------------------------------------------------------------------------------- Queued by
-  // reason: demand before promotion before prefetch before placement, in order within a reason. A copy is made in
-  // chunks; a better class overtakes at the next chunk boundary. Small activation copies go before all of them.
+  // Queued by reason: demand before promotion before prefetch before placement, in order within a reason. A copy is
+  // made in chunks; a better class overtakes at the next chunk boundary. Small activation copies go before all of them.
   virtual Ticket copy_expert(const ExpertCopy&) = 0;
   virtual void raise_copy(Ticket) = 0;   // a demand waits for it: it joins the demand class, its recorded reason stays
   virtual bool cancel_copy(Ticket) = 0;  // false when it has begun: then it completes
@@ -101,7 +100,6 @@ class Machine {
   virtual TimeNs wait(Ticket) = 0;       // blocks the host; returns when it completed
 
   // --- a step
-  // -----------------------------------------------------------------------------------------------------------
   virtual void begin_step(const StepInput&) = 0;
   virtual void attention(int layer) = 0;
   virtual void router(const RouterRequest&) = 0;

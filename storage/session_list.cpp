@@ -72,14 +72,9 @@ void fill(SessionEntry& entry, sqlite::Database& db) {
   if (demands > 0) entry.hit_rate = static_cast<double>(hits) / static_cast<double>(demands);
 }
 
-// Opens a session to change it. Fails when it is being written or read elsewhere.
 sqlite::Database open_alone(const std::string& path) {
   open_session(path, Check::identity);
-  sqlite::Database db(path, SQLITE_OPEN_READWRITE | SQLITE_OPEN_NOMUTEX);
-  sqlite3_busy_timeout(db.handle(), 0);
-  // Leaving the write-ahead log behind is only granted to the file's single user.
-  if (db.text("PRAGMA journal_mode = DELETE") != "delete") throw sqlite::Error(SQLITE_BUSY, "it is in use");
-  return db;
+  return claim_file(path);
 }
 
 void check_not_in_use(const std::string& path) {

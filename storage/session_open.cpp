@@ -124,6 +124,14 @@ SessionRefused refusal_of(const std::string& path, const sqlite::Error& error) {
   }
 }
 
+sqlite::Database claim_file(const std::string& path) {
+  sqlite::Database db(path, SQLITE_OPEN_READWRITE | SQLITE_OPEN_NOMUTEX);
+  sqlite3_busy_timeout(db.handle(), 0);
+  // Leaving the write-ahead log behind is only granted to the file's single user.
+  if (db.text("PRAGMA journal_mode = DELETE") != "delete") throw sqlite::Error(SQLITE_BUSY, "it is in use");
+  return db;
+}
+
 sqlite::Database open_session(const std::string& path, Check check) {
   check_header(path);
   try {

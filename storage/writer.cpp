@@ -13,6 +13,7 @@
 #include "storage/checkpointer.h"
 #include "storage/schema.h"
 #include "storage/session_header.h"
+#include "storage/session_open.h"
 #include "storage/session_tables.h"
 #include "storage/sqlite.h"
 
@@ -22,12 +23,11 @@ namespace {
 // The collector makes a batch every 20 ms. Few may wait, so that a killed process loses no more than 100 ms.
 constexpr std::size_t kWaitingBatches = 3;
 
-// True while another connection, here or in another process, has the session open. A damaged one is nobody's.
+// A damaged session is nobody's.
 bool is_in_use(const std::string& path) {
   try {
-    sqlite::Database db(path, SQLITE_OPEN_READWRITE | SQLITE_OPEN_NOMUTEX);
-    sqlite3_busy_timeout(db.handle(), 0);
-    return db.text("PRAGMA journal_mode = DELETE") != "delete";  // granted to the file's single user only
+    claim_file(path);
+    return false;
   } catch (const sqlite::Error& error) {
     return error.code() == SQLITE_BUSY;
   }

@@ -8,7 +8,6 @@
 #include "engine/machines/layer_routing.h"
 #include "engine/machines/operation_costs.h"
 #include "engine/model/model.h"
-#include "engine/model/routing.h"
 
 namespace expertscope {
 namespace {
@@ -27,20 +26,6 @@ constexpr std::uint8_t copy_class(CopyReason reason) {
       return 4;
     default:
       return kActivationClass;
-  }
-}
-
-constexpr WorkKind waiting_for(CopyReason reason) {
-  switch (reason) {
-    case CopyReason::demand:
-      return WorkKind::wait_demand;
-    case CopyReason::prefetch:
-    case CopyReason::promotion:
-      return WorkKind::wait_prefetch;
-    case CopyReason::placement:
-      return WorkKind::wait_placement;
-    default:
-      return WorkKind::wait_activation;
   }
 }
 
@@ -68,7 +53,6 @@ class EmulatedMachine final : public Machine, private LaneEvents {
     if (model_ != nullptr) {
       for (const ExpertBlobLayout& blob : model_->description().expert_blob)
         slot_bytes_ = std::max(slot_bytes_, blob.bytes);
-      probabilities_.resize(static_cast<std::size_t>(shape.experts));
       gate_logits_.resize(static_cast<std::size_t>(shape.experts));
     }
     costs_.ensure_fits(0, 0);
@@ -178,7 +162,7 @@ class EmulatedMachine final : public Machine, private LaneEvents {
   void finish_work(const Payload& p);
   void finish_copy(const Payload& p);
   void finish_router(TimeNs at);
-  void fill_route(int token, RouteRecord& record);
+  RouteRecord make_route(int token);
 
   OperationCosts costs_;
   RunShape shape_;
@@ -214,12 +198,10 @@ class EmulatedMachine final : public Machine, private LaneEvents {
   TimeNs asked_ns_ = 0;
   Ticket router_ = 0, combine_ = 0, head_ = 0, activations_out_ = 0;
   WorkKind host_work_ = WorkKind::policy;
-  std::vector<float> probabilities_, gate_logits_;
-  std::vector<float> weights_;
+  std::vector<float> gate_logits_;
 };
 
 // --- memory
-// ---------------------------------------------------------------------------------------------------------------
 
 MemoryUse EmulatedMachine::memory() const {
   MemoryUse m = costs_.memory(expert_slots_, staging_slots_);
@@ -251,7 +233,6 @@ void EmulatedMachine::remove_slot(SlotId slot) {
 }
 
 // --- queueing
-// -------------------------------------------------------------------------------------------------------------
 
 std::uint32_t EmulatedMachine::keep(const Payload& payload) {
   if (free_payloads_.empty()) {
@@ -357,7 +338,6 @@ Ticket EmulatedMachine::expert_on_cpu(const Demand& demand) {
 }
 
 // --- a step
-// ---------------------------------------------------------------------------------------------------------------
 
 void EmulatedMachine::begin_step(const StepInput& input) {
   catch_up();
@@ -414,7 +394,6 @@ void EmulatedMachine::spend_on_host(WorkKind kind, TimeNs ns) {
 }
 
 // --- what the simulation tells
-// ----------------------------------------------------------------------------------------------
 
 void EmulatedMachine::started(const LaneOp& op, TimeNs free_ns) {
   Payload& p = payloads_[op.payload];
@@ -504,23 +483,14 @@ void EmulatedMachine::finish_work(const Payload& p) {
   }
 }
 
-void EmulatedMachine::fill_route(int token, RouteRecord& record) {
+RouteRecord EmulatedMachine::make_route(int token) {
   const RouterRule& rule = model_->description().router;
-  record.step = step_;
-  record.layer = static_cast<std::uint16_t>(request_.layer);
-  record.token = static_cast<std::uint16_t>(token);
-  record.picks = static_cast<std::uint8_t>(rule.top_k);
-  record.gate_entries = static_cast<std::uint8_t>(std::min(rule.experts, kGateEntries));
-  route(rule, arithmetic_->router_logits(token), {record.expert.data(), record.picks},
-        {record.weight.data(), record.picks}, probabilities_);
-  store_gate(probabilities_, record.gate[0]);
-  record.gates = 1;
+  RouteRecord record = route_record(rule, step_, request_.layer, token, arithmetic_->router_logits(token));
   for (int d = 1; d <= request_.lookahead_recorded; ++d) {
     arithmetic_->lookahead_logits(request_.layer + d, token, gate_logits_);
-    gate_probabilities(rule, gate_logits_, probabilities_);
-    store_gate(probabilities_, record.gate[static_cast<std::size_t>(d)]);
-    ++record.gates;
+    add_gate(rule, gate_logits_, record);
   }
+  return record;
 }
 
 void EmulatedMachine::finish_router(TimeNs at) {
@@ -528,8 +498,8 @@ void EmulatedMachine::finish_router(TimeNs at) {
   if (given_.empty()) {
     ES_ASSERT(arithmetic_ != nullptr, "routes must be given when the arithmetic is switched off");
     arithmetic_->router(request_.layer);
-    routes_.assign(tokens_.size(), RouteRecord{});
-    for (std::size_t t = 0; t < tokens_.size(); ++t) fill_route(static_cast<int>(t), routes_[t]);
+    routes_.clear();
+    for (std::size_t t = 0; t < tokens_.size(); ++t) routes_.push_back(make_route(static_cast<int>(t)));
   } else {
     routes_.swap(given_);
   }
@@ -542,6 +512,14 @@ void EmulatedMachine::finish_router(TimeNs at) {
 }
 
 }  // namespace
+
+RunShape run_shape(const ModelDescription& d, int max_step_tokens) {
+  return {.layers = d.layers,
+          .experts = d.router.experts,
+          .top_k = d.router.top_k,
+          .context = d.context,
+          .max_step_tokens = max_step_tokens};
+}
 
 std::unique_ptr<Machine> make_emulated_machine(const MachineProfile& profile, const CostShape& cost,
                                                const RunShape& shape, const Model* model, Arithmetic* arithmetic) {

@@ -8,6 +8,7 @@
 #include "engine/machine.h"
 #include "engine/machines/cost_shape.h"
 #include "engine/machines/profile.h"
+#include "engine/model/model_description.h"
 
 namespace expertscope {
 
@@ -20,6 +21,8 @@ struct RunShape {
   int context = 0;
   int max_step_tokens = 0;
 };
+
+RunShape run_shape(const ModelDescription&, int max_step_tokens);
 
 // `arithmetic` nullptr: the arithmetic is switched off (replay) and routes must be given. Both pointers outlive the
 // machine.

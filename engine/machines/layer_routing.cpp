@@ -1,11 +1,17 @@
 #include "engine/machines/layer_routing.h"
 
 #include <algorithm>
+#include <array>
 #include <cmath>
 #include <numeric>
 
+#include "engine/model/routing.h"
+
 namespace expertscope {
 
+namespace {
+
+// The best entries of a gate's probabilities, best first, ties to the lower expert.
 void store_gate(std::span<const float> probabilities, std::array<GateEntry, kGateEntries>& out) {
   thread_local std::vector<std::uint16_t> order;
   order.resize(probabilities.size());
@@ -20,6 +26,32 @@ void store_gate(std::span<const float> probabilities, std::array<GateEntry, kGat
     const float p = std::clamp(probabilities[order[i]], 0.0F, 1.0F);
     out[i] = {.expert = order[i], .prob_q16 = static_cast<std::uint16_t>(std::lround(p * 65535.0F))};
   }
+}
+
+}  // namespace
+
+RouteRecord route_record(const RouterRule& rule, std::uint32_t step, int layer, int token,
+                         std::span<const float> logits) {
+  std::array<float, kMaxExperts> storage;
+  const std::span<float> probabilities(storage.data(), logits.size());
+  RouteRecord record;
+  record.step = step;
+  record.layer = static_cast<std::uint16_t>(layer);
+  record.token = static_cast<std::uint16_t>(token);
+  record.picks = static_cast<std::uint8_t>(rule.top_k);
+  record.gate_entries = static_cast<std::uint8_t>(std::min(rule.experts, kGateEntries));
+  route(rule, logits, {record.expert.data(), record.picks}, {record.weight.data(), record.picks}, probabilities);
+  store_gate(probabilities, record.gate[0]);
+  record.gates = 1;
+  return record;
+}
+
+void add_gate(const RouterRule& rule, std::span<const float> logits, RouteRecord& record) {
+  std::array<float, kMaxExperts> storage;
+  const std::span<float> probabilities(storage.data(), logits.size());
+  gate_probabilities(rule, logits, probabilities);
+  store_gate(probabilities, record.gate[record.gates]);
+  ++record.gates;
 }
 
 std::span<Demand> DemandGroups::group(int layer, int experts, std::span<const RouteRecord> tokens) {

@@ -10,8 +10,11 @@
 
 namespace expertscope {
 
-// The best entries of a gate's probabilities, best first, ties to the lower expert.
-void store_gate(std::span<const float> probabilities, std::array<GateEntry, kGateEntries>& out);
+// The router's word for one token: its picks, their weights, and the gate's best probabilities. Throws RunError when a
+// logit is not finite.
+RouteRecord route_record(const RouterRule&, std::uint32_t step, int layer, int token, std::span<const float> logits);
+// Adds the gate of the next layer ahead.
+void add_gate(const RouterRule&, std::span<const float> logits, RouteRecord&);
 
 // Groups a step's picks by expert. Keeps its storage between calls.
 class DemandGroups {

@@ -22,7 +22,6 @@ TimeNs OperationCosts::to_ns(double seconds) {
 }
 
 // --- what there is to do
-// ------------------------------------------------------------------------------------------------------
 
 std::int64_t OperationCosts::activation_bytes(std::size_t rows) const {
   return static_cast<std::int64_t>(cost_.width * sizeof(float)) * static_cast<std::int64_t>(rows);
@@ -67,7 +66,6 @@ Work OperationCosts::head(std::size_t tokens) const {
 }
 
 // --- how long it takes where
-// ----------------------------------------------------------------------------------------------------
 
 LaneOp OperationCosts::on_gpu(Work work) const {
   const GpuProfile& gpu = profile_.gpus[0];
@@ -114,7 +112,6 @@ LaneOp OperationCosts::activation_copy(Lane lane, std::size_t rows) const {
 }
 
 // --- what it takes up
-// -------------------------------------------------------------------------------------------------------------
 
 MemoryUse OperationCosts::memory(int slots, int staging_slots) const {
   MemoryUse m;

@@ -24,11 +24,6 @@ std::vector<T*> row_pointers(T* buffer, int tokens, int width) {
 // Tokens that one item of a loop over tokens takes: short loops are not worth handing out.
 constexpr int kTokensPerItem = 8;
 
-WeightView matrix_in_blob(const ExpertMatrix& matrix, const std::byte* blob) {
-  return {matrix.type, matrix.rows, matrix.cols, blob + matrix.quants_offset,
-          has_scales_plane(matrix.type) ? blob + matrix.scales_offset : nullptr};
-}
-
 }  // namespace
 
 Arithmetic::Arithmetic(const Model& model, ThreadPool& pool, int max_step_tokens, int max_sequences)

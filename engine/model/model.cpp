@@ -106,6 +106,11 @@ int loading_threads() {
 
 }  // namespace
 
+WeightView matrix_in_blob(const ExpertMatrix& matrix, const std::byte* blob) {
+  return {matrix.type, matrix.rows, matrix.cols, blob + matrix.quants_offset,
+          has_scales_plane(matrix.type) ? blob + matrix.scales_offset : nullptr};
+}
+
 Model::Model(const std::filesystem::path& path) : reader_(std::make_unique<GgufReader>(path)) {
   description_ = describe_model(*reader_);
   tokenizer_ = load_tokenizer(*reader_, description_.vocab);

@@ -30,6 +30,9 @@ struct LayerWeights {
   std::vector<float> q_norm, k_norm;               // [head_dim] or [q_width | kv_width] as qk_norm says; else empty
 };
 
+// One of an expert's matrices in its blob, wherever the blob lies.
+WeightView matrix_in_blob(const ExpertMatrix&, const std::byte* blob);
+
 class Model {
  public:
   explicit Model(const std::filesystem::path& path);  // throws InputError

@@ -38,7 +38,6 @@ Executor::Executor(Machine& machine, Observer* observer, const ExecutorShape& sh
 }
 
 // --- configuration
-// ----------------------------------------------------------------------------------------------------------
 
 void Executor::configure(const PolicySpec& spec, int slots, bool reset_cache) {
   check_fits(spec, slots, shape_.layers * shape_.experts);
@@ -144,7 +143,6 @@ void Executor::sequence_begins() {
 }
 
 // --- cache
-// ------------------------------------------------------------------------------------------------------------------
 
 void Executor::emit(const ResidencyRecord& r) {
   if (observer_ != nullptr) observer_->on_event(r);
@@ -218,7 +216,6 @@ Ticket Executor::copy(ExpertId id, SlotId slot, CopyReason reason, bool publish)
 }
 
 // --- a step
-// -----------------------------------------------------------------------------------------------------------------
 
 void Executor::run_step(const StepInput& input, Phase phase, std::span<const RouteRecord> given) {
   context_.step = input.step;

@@ -100,7 +100,6 @@ struct Runner::State {
 };
 
 // --- set-up
-// ---------------------------------------------------------------------------------------------------------------
 
 void Runner::State::describe() {
   const ModelDescription& d = model.description();
@@ -165,7 +164,6 @@ void Runner::State::note_tokenizer() const {
 }
 
 // --- prompts
-// --------------------------------------------------------------------------------------------------------------
 
 void Runner::State::begin_prompt(const PromptItem& item) {
   machine.reset_sequence(0);
@@ -308,7 +306,6 @@ void Runner::State::generate(const PromptItem& item, int tokens, std::span<const
 }
 
 // --- commands
-// -------------------------------------------------------------------------------------------------------------
 
 void Runner::State::change(const PolicySpec& policy, double ratio, bool reset, const std::string& source,
                            const std::string& text) {
@@ -323,7 +320,6 @@ void Runner::State::change(const PolicySpec& policy, double ratio, bool reset, c
 }
 
 // --- the public face
-// --------------------------------------------------------------------------------------------------------
 
 Runner::Runner(const Model& model, Machine& machine, Observer* observer, const RunOptions& options)
     : state_(std::make_unique<State>(model, machine, observer, options)) {

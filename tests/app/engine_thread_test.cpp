@@ -22,7 +22,6 @@ using Clock = Pacer::Clock;
 using ::testing::HasSubstr;
 
 // --- Pacer
-// --------------------------------------------------------------------------------------------------------------
 
 constexpr TimeNs kMs = 1'000'000;
 
@@ -60,7 +59,6 @@ TEST(Pacer, DoesNotRunAfterLostTime) {
 }
 
 // --- EngineThread
-// ---------------------------------------------------------------------------------------------------------
 
 class LiveEngine : public ::testing::Test {
  protected:

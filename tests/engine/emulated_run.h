@@ -25,14 +25,8 @@ struct EmulatedRun {
     options.policy = parse_policy_spec(policy);
     options.cache_ratio = cache_ratio;
     options.prefill_chunk = kChunk;
-    const ModelDescription& d = demo_model().description();
     machine = make_emulated_machine(profile, load_cost_shape(cost_shape, demo_model()),
-                                    {.layers = d.layers,
-                                     .experts = d.router.experts,
-                                     .top_k = d.router.top_k,
-                                     .context = d.context,
-                                     .max_step_tokens = kChunk},
-                                    &demo_model(), &arithmetic);
+                                    run_shape(demo_model().description(), kChunk), &demo_model(), &arithmetic);
   }
 
   Runner& runner() {

@@ -102,7 +102,7 @@ class Calibration {
   }
 
   // Bytes that a pool reads a second as products of CPU experts, for about 50 ms.
-  double read_rate(ThreadPool& pool, Kernels& kernels, const std::atomic<bool>* until = nullptr) {
+  double read_rate(Kernels& kernels, const std::atomic<bool>* until = nullptr) {
     const std::int64_t matrix = quants_bytes(TensorType::q4_k, std::int64_t{kRows} * kCols);
     const std::vector<float> x(kCols, 0.5f);
     std::vector<float> y(kRows * 16);
@@ -111,7 +111,6 @@ class Calibration {
     Kernels::Product products[16];
     const double begin = seconds_now();
     std::int64_t bytes = 0, at = 0;
-    (void)pool;
     do {
       for (int i = 0; i < 16; ++i) {
         if (at + matrix > kStoreBytes) at = 0;
@@ -130,7 +129,7 @@ class Calibration {
       ThreadPool pool(threads);
       Kernels kernels(pool);
       p.host.memory_bytes_per_s = measure("Q4_K experts on the CPU, " + std::to_string(threads) + " threads", "B/s",
-                                          [&] { return read_rate(pool, kernels); });
+                                          [&] { return read_rate(kernels); });
       if (threads == request_.threads) break;
     }
     together(p);
@@ -175,7 +174,7 @@ class Calibration {
         rate = static_cast<double>(bytes) / (seconds_now() - begin);
         done = true;
       });
-      cpu = read_rate(pool, kernels, &done);
+      cpu = read_rate(kernels, &done);
       copier.join();
       return rate;
     });

@@ -10,10 +10,6 @@ namespace {
 
 constexpr std::size_t kMostTogether = Kernels::kMostProducts / 2;  // experts of one row in one parallel loop
 
-WeightView matrix_in_blob(const ExpertMatrix& m, const std::byte* blob) {
-  return {m.type, m.rows, m.cols, blob + m.quants_offset, has_scales_plane(m.type) ? blob + m.scales_offset : nullptr};
-}
-
 }  // namespace
 
 CpuExperts::CpuExperts(const Model& model, ThreadPool& pool, int max_step_tokens, const DeviceClock& clock,
@@ -60,14 +56,13 @@ Ticket CpuExperts::add(const Demand& demand) {
 }
 
 void CpuExperts::run() {
-  if (!single())
-    std::fill_n(from_host_.data(), tokens_ * static_cast<std::size_t>(model_.description().router.top_k),
-                std::uint8_t{0});
   if (single()) {
     for (std::size_t i = 0; i < work_.size(); i += kMostTogether) {
       run_singles(std::span(work_).subspan(i, std::min(kMostTogether, work_.size() - i)));
     }
   } else {
+    std::fill_n(from_host_.data(), tokens_ * static_cast<std::size_t>(model_.description().router.top_k),
+                std::uint8_t{0});
     for (const CpuWork& work : work_) {
       const TimeNs begin = clock_.now();
       run_one(*work.demand);

@@ -9,21 +9,6 @@ namespace {
 
 constexpr std::int64_t kSpareBytes = 256 << 20;  // of device memory, left to the driver and to others
 
-std::int64_t largest_blob(const Model& model) {
-  std::int64_t bytes = 0;
-  for (const ExpertBlobLayout& blob : model.description().expert_blob) bytes = std::max(bytes, blob.bytes);
-  return bytes;
-}
-
-RunShape run_shape(const Model& model, int max_step_tokens) {
-  const ModelDescription& d = model.description();
-  return {.layers = d.layers,
-          .experts = d.router.experts,
-          .top_k = d.router.top_k,
-          .context = d.context,
-          .max_step_tokens = max_step_tokens};
-}
-
 }  // namespace
 
 // --- set-up
@@ -36,10 +21,10 @@ CudaMachine::CudaMachine(const Model& model, ThreadPool& pool, const CudaOptions
       clock_(compute_),
       timeline_(clock_, tickets_),
       costs_(profile_of(properties_, pool.threads(), 20e9), own_shape(model),
-             run_shape(model, options.max_step_tokens)),
+             run_shape(model.description(), options.max_step_tokens)),
       cpu_(model, pool, options.max_step_tokens, clock_, tickets_, costs_),
       device_(model, options.max_step_tokens, compute_),
-      slots_(model.description().layers, model.description().router.experts, largest_blob(model)),
+      slots_(model.description().layers, model.description().router.experts, costs_.shape().expert_bytes),
       copies_(clock_),
       table_copy_(model.description().router.experts),
       own_tiles_(kMaxTopK),
@@ -53,7 +38,7 @@ CudaMachine::CudaMachine(const Model& model, ThreadPool& pool, const CudaOptions
     check(cudaEventCreateWithFlags(event, cudaEventDisableTiming), "making an event");
   }
   h2d_bytes_per_s_ = measure_link(model.expert_store(), clock_, compute_);
-  copy_cost_ns_ = static_cast<double>(largest_blob(model)) * 1e9 / h2d_bytes_per_s_ + 5000;
+  copy_cost_ns_ = static_cast<double>(costs_.shape().expert_bytes) * 1e9 / h2d_bytes_per_s_ + 5000;
   check(cudaStreamSynchronize(compute_), "starting");
 }
 

@@ -95,7 +95,7 @@ class CudaMachine final : public Machine {
   void spin_until(Ready ready, const char* what);
   void route_single();
   void route_several();
-  void fill_route(const float* logits, int token, RouteRecord&) const;
+  RouteRecord make_route(const float* logits, int token) const;
   void note_started(std::span<Demand>);
   void start_resident_of_many();
   int first_pick(const Demand& d) const { return static_cast<int>(d.rows.data() - first_row_); }

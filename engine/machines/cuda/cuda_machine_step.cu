@@ -1,30 +1,13 @@
 // The operations of a step, in the order in which they are asked for.
 #include <algorithm>
-#include <array>
 #include <exception>
 #include <mutex>
 #include <optional>
 
 #include "engine/assert.h"
 #include "engine/machines/cuda/cuda_machine.h"
-#include "engine/model/routing.h"
 
 namespace expertscope::cuda {
-namespace {
-
-WorkKind waiting_for(CopyReason reason) {
-  switch (reason) {
-    case CopyReason::prefetch:
-    case CopyReason::promotion:
-      return WorkKind::wait_prefetch;
-    case CopyReason::placement:
-      return WorkKind::wait_placement;
-    default:
-      return WorkKind::wait_demand;
-  }
-}
-
-}  // namespace
 
 void CudaMachine::begin_step(const StepInput& input) {
   poll();
@@ -92,25 +75,14 @@ void CudaMachine::route_several() {
   check(cudaEventRecord(routed_, compute_), "recording an event");
 }
 
-void CudaMachine::fill_route(const float* logits, int token, RouteRecord& record) const {
+RouteRecord CudaMachine::make_route(const float* logits, int token) const {
   const RouterRule& rule = model_.description().router;
   const auto experts = static_cast<std::size_t>(rule.experts);
-  std::array<float, kMaxExperts> storage;
-  const std::span<float> probabilities(storage.data(), experts);
-  record.step = step_;
-  record.layer = static_cast<std::uint16_t>(request_.layer);
-  record.token = static_cast<std::uint16_t>(token);
-  record.picks = static_cast<std::uint8_t>(rule.top_k);
-  record.gate_entries = static_cast<std::uint8_t>(std::min(rule.experts, kGateEntries));
-  route(rule, {logits, experts}, {record.expert.data(), record.picks}, {record.weight.data(), record.picks},
-        probabilities);
-  store_gate(probabilities, record.gate[0]);
-  record.gates = 1;
+  RouteRecord record = route_record(rule, step_, request_.layer, token, {logits, experts});
   for (int d = 1; d <= request_.lookahead_recorded; ++d) {
-    gate_probabilities(rule, {logits + static_cast<std::size_t>(d) * experts, experts}, probabilities);
-    store_gate(probabilities, record.gate[static_cast<std::size_t>(d)]);
-    ++record.gates;
+    add_gate(rule, {logits + static_cast<std::size_t>(d) * experts, experts}, record);
   }
+  return record;
 }
 
 LayerRoutes CudaMachine::wait_routes() {
@@ -124,7 +96,7 @@ LayerRoutes CudaMachine::wait_routes() {
   const TimeNs asked = clock_.to_session(timeline_.device_end(router_stamp_));
   const auto gates = static_cast<std::size_t>(1 + request_.lookahead_recorded);
   const auto row = gates * static_cast<std::size_t>(model_.description().router.experts);
-  routes_.assign(tokens_.size(), RouteRecord{});
+  routes_.resize(tokens_.size());
   const int tokens = static_cast<int>(tokens_.size());
   std::exception_ptr failure;
   std::mutex guard;
@@ -132,8 +104,8 @@ LayerRoutes CudaMachine::wait_routes() {
   pool_.parallel_for((tokens + kTokensOfItem - 1) / kTokensOfItem, [&](int item, int) {
     try {
       for (int t = item * kTokensOfItem; t < std::min(tokens, (item + 1) * kTokensOfItem); ++t)
-        fill_route(host_router_logits_.data() + static_cast<std::size_t>(t) * row, t,
-                   routes_[static_cast<std::size_t>(t)]);
+        routes_[static_cast<std::size_t>(t)] =
+            make_route(host_router_logits_.data() + static_cast<std::size_t>(t) * row, t);
     } catch (...) {
       const std::lock_guard lock(guard);
       failure = std::current_exception();

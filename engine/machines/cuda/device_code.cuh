@@ -97,6 +97,18 @@ __device__ __forceinline__ __half narrow(float v) {
   return __float2half_rn(fminf(fmaxf(v, -65504.0f), 65504.0f));
 }
 
+__device__ __forceinline__ DeviceMatrix in_blob(const ExpertMatrix& m, std::uint64_t blob) {
+  const auto* p = reinterpret_cast<const std::uint8_t*>(blob);
+  return {p + m.quants_offset, p + m.scales_offset, m.rows, m.cols, m.type};
+}
+
+// What a block of an expert kernel works on; picks of one expert are cut into tiles of `size` rows.
+__device__ __forceinline__ Tile tile_of(const ExpertRun& run, int size) {
+  if (run.tiles != nullptr) return run.tiles[blockIdx.y];
+  const int skipped = static_cast<int>(blockIdx.y) * size;
+  return {run.one.blob, run.one.first + skipped, min(size, run.one.rows - skipped)};
+}
+
 // Products of Rows rows of a matrix with up to Tokens rows of x, by one warp; every lane gets its share of the sums.
 // x[t] are pointers to rows of m.cols floats, 16-byte aligned.
 template <int Rows, int Tokens>

@@ -60,7 +60,7 @@ DeviceModel::DeviceModel(const Model& model, int max_step_tokens, cudaStream_t s
       tokens_in_(max_step_tokens),
       step_tokens_(max_step_tokens),
       wanted_(max_step_tokens),
-      prompt_attention_(shape_, max_step_tokens) {
+      prompt_attention_(shape_) {
   const ModelDescription& d = description_;
   upload();
   const std::int64_t t = max_tokens_, small = std::min(max_tokens_, kLargeStep), picks = t * d.router.top_k;

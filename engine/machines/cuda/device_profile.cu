@@ -15,9 +15,7 @@ double attribute(cudaDeviceAttr what, int device) {
 
 cudaDeviceProp use_device(int device) {
   check(cudaSetDevice(device), "choosing the GPU");
-  check(
-      cudaSetDeviceFlags(cudaDeviceMapHost | cudaDeviceScheduleSpin) == cudaSuccess ? cudaSuccess : cudaGetLastError(),
-      "choosing the GPU");
+  check(cudaSetDeviceFlags(cudaDeviceMapHost | cudaDeviceScheduleSpin), "choosing the GPU");
   cudaDeviceProp properties{};
   check(cudaGetDeviceProperties(&properties, device), "asking for the GPU's properties");
   return properties;

@@ -150,16 +150,6 @@ __global__ void choose_kernel(RouterGates g, RouterOutputs out, Stamp stamp) {
 
 // --- experts
 
-__device__ __forceinline__ DeviceMatrix in_blob(const ExpertMatrix& m, std::uint64_t blob) {
-  const auto* p = reinterpret_cast<const std::uint8_t*>(blob);
-  return {p + m.quants_offset, p + m.scales_offset, m.rows, m.cols, m.type};
-}
-
-__device__ __forceinline__ Tile tile_of(const ExpertRun& run, int size) {
-  if (run.tiles != nullptr) return run.tiles[blockIdx.y];
-  const int skipped = static_cast<int>(blockIdx.y) * size;
-  return {run.one.blob, run.one.first + skipped, min(size, run.one.rows - skipped)};
-}
 __device__ __forceinline__ PickRow pick_of(const ExpertRun& run, int i) {
   return run.picks != nullptr ? run.picks[i] : run.pick;
 }

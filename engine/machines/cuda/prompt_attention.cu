@@ -71,7 +71,7 @@ struct PromptAttention::State {
   DeviceArray<float> scores;
 };
 
-PromptAttention::PromptAttention(const AttentionShape& shape, int) : state_(std::make_unique<State>()) {
+PromptAttention::PromptAttention(const AttentionShape& shape) : state_(std::make_unique<State>()) {
   state_->shape = shape;
   state_->unavailable = cublas().missing;
   if (shape.head_dim % 8 != 0) state_->unavailable = "heads are no multiple of 8 wide";

@@ -13,7 +13,7 @@ namespace expertscope::cuda {
 
 class PromptAttention {
  public:
-  PromptAttention(const AttentionShape&, int max_tokens);
+  explicit PromptAttention(const AttentionShape&);
   ~PromptAttention();
 
   // "" when it can be used; else why not, for people.

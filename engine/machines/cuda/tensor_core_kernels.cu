@@ -140,21 +140,10 @@ __global__ void __launch_bounds__(kThreads, 2) dense_kernel(LargeProduct p, int 
   stamp_end(stamp);
 }
 
-__device__ __forceinline__ DeviceMatrix in_blob(const ExpertMatrix& m, std::uint64_t blob) {
-  const auto* p = reinterpret_cast<const std::uint8_t*>(blob);
-  return {p + m.quants_offset, p + m.scales_offset, m.rows, m.cols, m.type};
-}
-
-__device__ __forceinline__ Tile tile_of(const ExpertRun& run) {
-  if (run.tiles != nullptr) return run.tiles[blockIdx.y];
-  const int skipped = static_cast<int>(blockIdx.y) * kLargeTile;
-  return {run.one.blob, run.one.first + skipped, min(kLargeTile, run.one.rows - skipped)};
-}
-
 __global__ void __launch_bounds__(kThreads, 2) gate_up_kernel(ExpertRun run, Stamp stamp) {
   stamp_start(stamp);
   const Shared s = shared_memory();
-  const Tile tile = tile_of(run);
+  const Tile tile = tile_of(run, kLargeTile);
   const DeviceMatrix gate = in_blob(run.layout.gate, tile.blob), up = in_blob(run.layout.up, tile.blob);
   constexpr int kHalf = kTileRows / 2;
   const int row = blockIdx.x * kHalf;
@@ -175,7 +164,7 @@ __global__ void __launch_bounds__(kThreads, 2) gate_up_kernel(ExpertRun run, Sta
 
 __global__ void __launch_bounds__(kThreads, 2) down_kernel(ExpertRun run, Stamp stamp) {
   const Shared s = shared_memory();
-  const Tile tile = tile_of(run);
+  const Tile tile = tile_of(run, kLargeTile);
   const DeviceMatrix down = in_blob(run.layout.down, tile.blob);
   const int row = blockIdx.x * kTileRows;
   tile_product(

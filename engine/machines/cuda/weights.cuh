@@ -62,9 +62,13 @@ __device__ __forceinline__ ScaleAndMin k_scale(const uint4& header, int j) {
 template <TensorType Type>
 struct Decoder;
 
-template <>
-struct Decoder<TensorType::f32> {
+// A chunk of 32 neighbours.
+struct Neighbours {
   static __device__ __forceinline__ int column_of(int chunk, int run) { return chunk * kChunk + 4 * run; }
+};
+
+template <>
+struct Decoder<TensorType::f32> : Neighbours {
   static __device__ __forceinline__ void read(const DeviceMatrix& m, int row, int chunk, float (&w)[kChunk]) {
     const float4* p =
         reinterpret_cast<const float4*>(m.quants) + (static_cast<std::int64_t>(row) * m.cols + chunk * kChunk) / 4;
@@ -77,8 +81,7 @@ struct Decoder<TensorType::f32> {
 };
 
 template <>
-struct Decoder<TensorType::f16> {
-  static __device__ __forceinline__ int column_of(int chunk, int run) { return chunk * kChunk + 4 * run; }
+struct Decoder<TensorType::f16> : Neighbours {
   static __device__ __forceinline__ void read(const DeviceMatrix& m, int row, int chunk, float (&w)[kChunk]) {
     const uint4* p =
         reinterpret_cast<const uint4*>(m.quants) + (static_cast<std::int64_t>(row) * m.cols + chunk * kChunk) / 8;
@@ -96,8 +99,7 @@ struct Decoder<TensorType::f16> {
 };
 
 template <>
-struct Decoder<TensorType::bf16> {
-  static __device__ __forceinline__ int column_of(int chunk, int run) { return chunk * kChunk + 4 * run; }
+struct Decoder<TensorType::bf16> : Neighbours {
   static __device__ __forceinline__ void read(const DeviceMatrix& m, int row, int chunk, float (&w)[kChunk]) {
     const uint4* p =
         reinterpret_cast<const uint4*>(m.quants) + (static_cast<std::int64_t>(row) * m.cols + chunk * kChunk) / 8;
@@ -115,8 +117,7 @@ struct Decoder<TensorType::bf16> {
 };
 
 template <>
-struct Decoder<TensorType::q8_0> {
-  static __device__ __forceinline__ int column_of(int chunk, int run) { return chunk * kChunk + 4 * run; }
+struct Decoder<TensorType::q8_0> : Neighbours {
   static __device__ __forceinline__ void read(const DeviceMatrix& m, int row, int chunk, float (&w)[kChunk]) {
     const std::int64_t block = static_cast<std::int64_t>(row) * (m.cols / kChunk) + chunk;
     const float d = decode::half_at(m.scales + block * 2);
@@ -135,8 +136,7 @@ struct Decoder<TensorType::q8_0> {
 };
 
 template <>
-struct Decoder<TensorType::q4_0> {
-  static __device__ __forceinline__ int column_of(int chunk, int run) { return chunk * kChunk + 4 * run; }
+struct Decoder<TensorType::q4_0> : Neighbours {
   static __device__ __forceinline__ void read(const DeviceMatrix& m, int row, int chunk, float (&w)[kChunk]) {
     const std::int64_t block = static_cast<std::int64_t>(row) * (m.cols / kChunk) + chunk;
     const float d = decode::half_at(m.scales + block * 2);

@@ -48,14 +48,8 @@ struct Expected {
 Expected on_cpu(const Model& model, const PromptItem& prompt, int tokens) {
   ThreadPool pool(2);
   Arithmetic arithmetic(model, pool, kChunk, 1);
-  const ModelDescription& d = model.description();
   const auto machine = make_emulated_machine(load_profile("h100-pcie5"), own_shape(model),
-                                             {.layers = d.layers,
-                                              .experts = d.router.experts,
-                                              .top_k = d.router.top_k,
-                                              .context = d.context,
-                                              .max_step_tokens = kChunk},
-                                             &model, &arithmetic);
+                                             run_shape(model.description(), kChunk), &model, &arithmetic);
   RecordedEvents events;
   RunOptions options;
   options.policy = parse_policy_spec("on-demand");
