@@ -115,6 +115,7 @@ void CuptiTracer::start(const CuptiTracerOptions& options) {
   recorder_.set_wall(cupti_fact::kLibrary, activity_->library_path());
   recorder_.set_wall(cupti_fact::kClock, activity_->stamps_with_monotonic_clock() ? "CLOCK_MONOTONIC" : "fitted");
   tell_facts();
+  recorder_.set_device_bytes(activity_->device_bytes());
   sample_clock();
   thread_ = std::thread([this, period = options.period] { run(period); });
 }

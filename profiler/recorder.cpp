@@ -84,7 +84,10 @@ void Recorder::on_start(const RunInfo& info) {
     if (!clock_) clock_ = {.started_ns = monotonic_ns()};
     clock_->origin_ns = info.clock_origin_ns;
   }
-  push_rare(info);
+  RunInfo with_recording = info;
+  with_recording.memory.profiler_bytes += device_bytes_;
+  with_recording.memory.gpu_peak_bytes += device_bytes_;
+  push_rare(std::move(with_recording));
 }
 void Recorder::on_epoch(const EpochRecord& epoch) {
   push_rare(epoch);

@@ -65,6 +65,9 @@ class Recorder : public Observer {
 
   // Who hears of launches; nullptr for nobody. Engine's thread, or before the engine starts.
   void set_launch_listener(LaunchListener* listener) { launches_ = listener; }
+  // Device memory that recording takes: it is part of the run's memory from the next on_start() on. Before the engine
+  // starts.
+  void set_device_bytes(std::int64_t bytes) { device_bytes_ = bytes; }
   // What a device did, in times of CLOCK_MONOTONIC. They reach a batch once on_start() has told the session's clock.
   // Any thread.
   void on_gpu_records(GpuRecords&&);
@@ -104,6 +107,7 @@ class Recorder : public Observer {
   std::mutex rare_mutex_;
   std::vector<RareEntry> rare_;
   LaunchListener* launches_ = nullptr;
+  std::int64_t device_bytes_ = 0;
   std::mutex gpu_mutex_;  // of the two below
   GpuRecords gpu_;
   struct SessionClock {

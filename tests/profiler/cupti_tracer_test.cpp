@@ -268,6 +268,24 @@ TEST_F(CuptiTracerFake, CountsWhatCuptiLostForWantOfBuffers) {
   EXPECT_FALSE(cupti_numbers(trace).bytes_are_comparable);
 }
 
+TEST_F(CuptiTracerFake, CountsTheDeviceMemoryOfItsBuffersAsTheProfilers) {
+  std::int64_t peak_without = 0;
+  {
+    Recording recording;
+    recording.start();
+    const Trace& trace = recording.finish();
+    EXPECT_EQ(trace.info.memory.profiler_bytes, 0);
+    peak_without = trace.info.memory.gpu_peak_bytes;
+  }
+  Recording recording;
+  CuptiTracer tracer(recording.recorder(), often());
+  recording.start();
+  tracer.stop();
+  const Trace& trace = recording.finish();
+  EXPECT_EQ(trace.info.memory.profiler_bytes, 9'600'000);
+  EXPECT_EQ(trace.info.memory.gpu_peak_bytes, peak_without + 9'600'000);
+}
+
 // A clock is chosen once in a program's life, so this is one of its own.
 void run_with_a_clock_of_its_own(const std::function<void(const char*, std::int64_t, std::int64_t)>& launch) {
   Recording recording;
