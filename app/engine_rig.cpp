@@ -15,7 +15,9 @@ namespace expertscope {
 namespace {
 
 std::unique_ptr<Machine> make_machine(const RunPlan& plan, ThreadPool& pool, Arithmetic* arithmetic) {
-  if (plan.cuda) return make_cuda_machine(*plan.model, pool, {.max_step_tokens = plan.options.prefill_chunk});
+  if (plan.cuda)
+    return make_cuda_machine(*plan.model, pool,
+                             {.max_step_tokens = plan.options.prefill_chunk, .profile = plan.calibrated});
   return make_emulated_machine(plan.profile, plan.cost_shape,
                                run_shape(plan.model->description(), plan.options.prefill_chunk), plan.model.get(),
                                arithmetic);
@@ -37,7 +39,10 @@ EngineRig::EngineRig(const RunPlan& plan)
       recorder_(plan.recorded ? std::make_unique<Recorder>(recorder_options(plan)) : nullptr),
       tracer_(plan.traces_gpu ? std::make_unique<CuptiTracer>(*recorder_) : nullptr),
       machine_(make_machine(plan, pool_, arithmetic_.get())),
-      runner_(std::make_unique<Runner>(*plan.model, *machine_, recorder_.get(), plan.options)) {}
+      runner_(std::make_unique<Runner>(*plan.model, *machine_, recorder_.get(), plan.options)) {
+  if (recorder_)
+    for (const HealthNote& note : plan.health) recorder_->on_health(note);
+}
 
 EngineRig::~EngineRig() = default;
 

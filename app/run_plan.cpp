@@ -5,6 +5,7 @@
 #include <fmt/format.h>
 
 #include "app/demo_model.h"
+#include "app/machine_profiles.h"
 #include "engine/error.h"
 #include "engine/machines/cuda_available.h"
 #include "engine/policy/prior.h"
@@ -29,26 +30,27 @@ auto blaming(const char* option, Function&& function) {
   }
 }
 
-// The profile to emulate, or nothing where the run is to be on the CUDA device.
-std::optional<MachineProfile> choose_machine(const std::string& machine) {
+// The profile to emulate, or nothing where the run is to be on the CUDA device. A GPU that is there and cannot be used
+// is a notice.
+std::optional<MachineProfile> choose_machine(const std::string& machine, RunPlan& plan) {
   constexpr std::string_view emulated = "emulated:";
-  const bool device = cuda_device_count() > 0;
-  if (machine.empty()) {
-    if (device) return std::nullopt;
-    return load_profile(kDefaultProfile);
-  }
-  if (machine == "cuda") {
-    if (device) return std::nullopt;
-    throw InputError(fmt::format(
-        "--machine cuda: no usable CUDA device was found ({}); look at what nvidia-smi says, or use --machine "
-        "emulated:{}",
-        cuda_build_description(), kDefaultProfile));
-  }
   if (machine.starts_with(emulated) && machine.size() > emulated.size())
-    return blaming("--machine", [&] { return load_profile(machine.substr(emulated.size())); });
-  throw InputError(fmt::format(
-      "--machine: '{}' is neither cuda nor emulated:PROFILE; see `expertscope machines` for the profiles that ship",
-      machine));
+    return blaming("--machine", [&] { return find_profile(machine.substr(emulated.size())); });
+  if (!machine.empty() && machine != "cuda")
+    throw InputError(fmt::format(
+        "--machine: '{}' is neither cuda nor emulated:PROFILE; see `expertscope machines` for the profiles there are",
+        machine));
+  const CudaStatus cuda = cuda_status();
+  if (cuda.state == CudaState::usable) return std::nullopt;
+  if (machine == "cuda")
+    throw InputError(fmt::format("--machine cuda: there is no usable CUDA device: {}, or use --machine emulated:{}",
+                                 cuda.text, kDefaultProfile));
+  if (cuda.state == CudaState::unusable) {
+    plan.notices.push_back(fmt::format("the GPU is not used: {}; this run is emulated", cuda.text));
+    plan.health.push_back(
+        {"machine.gpu_unusable", Severity::warning, 1, fmt::format("The GPU was not used: {}.", cuda.text)});
+  }
+  return load_profile(kDefaultProfile);
 }
 
 PolicySpec choose_policy(const std::string& spec) {
@@ -114,6 +116,13 @@ Expectation read_expectation(const std::string& text) {
   return expectation;
 }
 
+// What the session of a CUDA run is replayed with.
+void choose_calibration(RunPlan& plan) {
+  Calibration calibration = find_calibration(cuda_status().gpu, plan.threads);
+  plan.calibrated = std::move(calibration.profile);
+  plan.health.push_back(std::move(calibration.note));
+}
+
 std::string choose_cost_shape(const RunRequest& request, const RunPlan& plan) {
   if (plan.cuda && !request.cost_shape.empty() && request.cost_shape != "own")
     throw InputError("'" + request.cost_shape +
@@ -168,7 +177,7 @@ RunPlan make_plan(const RunRequest& request) {
   check_recording(request);
   RunPlan plan;
   for (const std::string& text : request.expect) plan.expectations.push_back(read_expectation(text));
-  const std::optional<MachineProfile> profile = choose_machine(request.machine);
+  const std::optional<MachineProfile> profile = choose_machine(request.machine, plan);
   plan.cuda = !profile;
   if (profile) plan.profile = *profile;
   plan.model =
@@ -188,6 +197,7 @@ RunPlan make_plan(const RunRequest& request) {
   plan.tokens = request.tokens;
   plan.threads = request.threads > 0 ? request.threads : core_count();
   plan.recorded = request.profile != "off";
+  if (plan.cuda) choose_calibration(plan);
   plan.traces_gpu = choose_tracing(request.profile, plan.cuda);
   for (const Expectation& expectation : plan.expectations)
     if (expectation.path.starts_with("cupti.") && !plan.traces_gpu)

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -27,6 +28,7 @@ struct RunPlan {
   bool demo_model = false;
   bool cuda = false;  // on the CUDA device; else emulated, with:
   MachineProfile profile;
+  std::optional<MachineProfile> calibrated;  // on CUDA: of this GPU and so many threads, where it was measured
   CostShape cost_shape;
   RunOptions options;
   RunMode mode = RunMode::generate;
@@ -37,6 +39,7 @@ struct RunPlan {
   bool traces_gpu = false;  // --profile cupti: also what the device's own tracer sees
   std::vector<ScriptChange> script;
   std::vector<Expectation> expectations;
+  std::vector<HealthNote> health;    // what the session is to say of these choices
   std::vector<std::string> notices;  // for standard error: what was chosen instead of what one might expect
 
   // Generated tokens of the whole run when no prompt ends early; 0 with --text, where nothing is generated.

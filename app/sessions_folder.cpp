@@ -4,7 +4,6 @@
 #include <cerrno>
 #include <charconv>
 #include <chrono>
-#include <cstdlib>
 #include <filesystem>
 #include <system_error>
 
@@ -12,25 +11,13 @@
 #include <fmt/format.h>
 #include <unistd.h>
 
+#include "app/data_folder.h"
 #include "engine/error.h"
 
 namespace fs = std::filesystem;
 
 namespace expertscope {
 namespace {
-
-std::string environment(const char* variable) {
-  const char* value = std::getenv(variable);
-  return value == nullptr ? "" : value;
-}
-
-fs::path chosen_folder() {
-  if (const std::string data = environment("XDG_DATA_HOME"); !data.empty())
-    return fs::path(data) / "expertscope" / "sessions";
-  if (const std::string home = environment("HOME"); !home.empty())
-    return fs::path(home) / ".local" / "share" / "expertscope" / "sessions";
-  return "sessions";
-}
 
 // "demo-0007.expertscope" -> 7 for the stem "demo"; 0 for other names.
 int number_of(const std::string& file_name, const std::string& stem) {
@@ -45,13 +32,7 @@ int number_of(const std::string& file_name, const std::string& stem) {
 }  // namespace
 
 std::string sessions_folder() {
-  const fs::path folder = chosen_folder();
-  std::error_code error;
-  fs::create_directories(folder, error);
-  if (error)
-    throw InputError(fmt::format("{}: the folder for sessions cannot be made: {}; set XDG_DATA_HOME", folder.string(),
-                                 error.message()));
-  return fs::absolute(folder).lexically_normal().string();
+  return make_data_folder("sessions").string();
 }
 
 std::string new_session_path(const std::string& folder, const std::string& stem) {

@@ -3,13 +3,18 @@
 #include <filesystem>
 #include <fstream>
 #include <memory>
+#include <system_error>
 
 #include <fmt/format.h>
 #include <unistd.h>
 
+#include "app/data_folder.h"
+#include "app/engine_rig.h"
+#include "app/machine_profiles.h"
 #include "app/options.h"
 #include "engine/error.h"
 #include "engine/machines/calibration.h"
+#include "engine/machines/cuda_available.h"
 
 namespace expertscope {
 namespace {
@@ -25,26 +30,55 @@ std::string value_text(const Measurement& m, double value) {
   return fmt::format("{:.4g} G{}", value / 1e9, m.unit);
 }
 
-int calibrate(const Options& options) {
-  const std::filesystem::path out = options.out;
+std::filesystem::path folder_of(const std::filesystem::path& out) {
   const std::filesystem::path folder = out.has_parent_path() ? out.parent_path() : std::filesystem::path(".");
   if (!std::filesystem::is_directory(folder))
     throw InputError(fmt::format("--out: there is no folder {}; make it first", folder.string()));
+  return folder;
+}
+
+// Whole or not at all: a run may look for it meanwhile.
+void write_whole(const std::filesystem::path& out, const std::string& text) {
+  const std::filesystem::path draft = out.string() + ".new";
+  std::ofstream file(draft, std::ios::binary | std::ios::trunc);
+  file << text;
+  std::error_code error;
+  if (file.flush()) std::filesystem::rename(draft, out, error);
+  if (file && !error) return;
+  std::filesystem::remove(draft, error);
+  throw RunError(out.string() + ": cannot be written; check that the disk has room");
+}
+
+int calibrate(const Options& options) {
+  const CudaStatus cuda = cuda_status();
+  if (cuda.state != CudaState::usable)
+    throw InputError(fmt::format(
+        "there is no usable CUDA device: {}, or start from `expertscope machines rtx4090-pcie4 --json`", cuda.text));
+  const int threads = options.threads > 0 ? options.threads : core_count();
+  const std::filesystem::path out = !options.out.empty()
+                                        ? std::filesystem::path(options.out)
+                                        : make_data_folder("machines") / (calibrated_name(cuda.gpu, threads) + ".json");
   const bool terminal = isatty(STDERR_FILENO) != 0;
-  const MachineProfile profile = calibrate_machine(
-      {.threads = options.threads > 0 ? options.threads : core_count(), .repeats = options.repeats, .scratch = folder},
-      [&](const std::string& what) {
+  MachineProfile profile = calibrate_machine(
+      {.threads = threads, .repeats = options.repeats, .scratch = folder_of(out)}, [&](const std::string& what) {
         if (terminal) say("calibrate", what);
       });
-  std::ofstream file(out, std::ios::binary | std::ios::trunc);
-  file << to_json(profile) << "\n";
-  if (!file.flush()) throw RunError(out.string() + ": cannot be written; check that the disk has room");
+  profile.source += "; " + cuda_build_description() + "; " + utc_now().substr(0, 10);
+  write_whole(out, to_json(profile) + "\n");
   std::string text;
   for (const Measurement& m : profile.measured)
     text += fmt::format("  {:52} {:>14}  ({} to {})\n", m.name, value_text(m, m.median), value_text(m, m.low),
                         value_text(m, m.high));
-  print(text + fmt::format("{}\nUse it with --machine emulated:{}\n", out.string(),
-                           out.has_parent_path() ? out.string() : "./" + out.string()));
+  text += out.string() + "\n";
+  if (options.out.empty())
+    text += fmt::format(
+        "Runs on this GPU with {} CPU threads predict with it from now on; emulate it with --machine "
+        "emulated:{}\n",
+        threads, out.stem().string());
+  else
+    text +=
+        fmt::format("Use it with --machine emulated:{}\n", out.has_parent_path() ? out.string() : "./" + out.string());
+  print(text);
   return kExitDone;
 }
 
@@ -54,7 +88,8 @@ void add_calibrate(CLI::App& program, Action& action) {
   const auto options = std::make_shared<Options>();
   CLI::App* command =
       program.add_subcommand("calibrate", "Measure this machine's GPU, link, host memory and storage into a profile");
-  command->add_option("--out", options->out, "Profile to write, a JSON file")->required()->type_name("PROFILE.json");
+  command->add_option("-o,--out", options->out, "Profile to write, a JSON file [where later runs on this GPU find it]")
+      ->type_name("PROFILE.json");
   command->add_option("--threads", options->threads, "CPU threads for experts [all cores]")->check(CLI::Range(1, 1024));
   command->add_option("--repeats", options->repeats, "Times that each number is measured [5]")
       ->check(CLI::Range(3, 101));

@@ -4,6 +4,7 @@
 
 #include <fmt/format.h>
 
+#include "app/machine_profiles.h"
 #include "engine/machines/cuda_available.h"
 #include "engine/machines/profile.h"
 
@@ -14,8 +15,8 @@ std::string gigabytes(double bytes) {
   return fmt::format("{:.3g} GB", bytes / 1e9);
 }
 
-std::string describe(const MachineProfile& profile) {
-  std::string text = profile.name + "\n";
+std::string describe(const std::string& name, const MachineProfile& profile) {
+  std::string text = name + "\n";
   for (const GpuProfile& gpu : profile.gpus)
     text += fmt::format("  GPU      {}: {} at {}/s, {:.3g} Tflop/s, launch {:.3g} us\n", gpu.name,
                         gigabytes(static_cast<double>(gpu.memory_bytes)), gigabytes(gpu.memory_bytes_per_s),
@@ -39,27 +40,39 @@ nlohmann::ordered_json as_json(const MachineProfile& profile) {
 }
 
 int show_one(const std::string& name, bool json) {
-  const MachineProfile profile = load_profile(name);
+  const MachineProfile profile = find_profile(name);
   if (json)
     print_json(as_json(profile));
   else
-    print(describe(profile));
+    print(describe(name, profile));
   return kExitDone;
 }
 
 int show_all(bool json) {
-  nlohmann::ordered_json list = nlohmann::ordered_json::array();
+  nlohmann::ordered_json shipped = nlohmann::ordered_json::array(), own = nlohmann::ordered_json::array();
   std::string text;
   for (const std::string& name : shipped_profiles()) {
-    const MachineProfile profile = load_profile(name);
-    list.push_back(as_json(profile));
-    text += describe(profile) + "\n";
+    const MachineProfile profile = find_profile(name);
+    shipped.push_back(as_json(profile));
+    text += describe(name, profile) + "\n";
   }
+  for (const std::string& name : own_profiles()) {
+    const MachineProfile profile = find_profile(name);
+    nlohmann::ordered_json entry = as_json(profile);
+    entry["name"] = name;
+    own.push_back(std::move(entry));
+    text += describe(name, profile) + "\n";
+  }
+  const CudaStatus cuda = cuda_status();
   if (json) {
-    print_json({{"cuda", cuda_build_description()}, {"cuda_devices", cuda_device_count()}, {"profiles", list}});
+    print_json({{"cuda", cuda_build_description()},
+                {"cuda_devices", cuda_device_count()},
+                {"cuda_problem", cuda.text},
+                {"profiles", shipped},
+                {"own_profiles", own}});
   } else {
     print(text + "Use one with --machine emulated:NAME, or a file of your own with --machine emulated:PATH.\n" +
-          "CUDA: " + cuda_build_description() + "\n");
+          "CUDA: " + cuda_build_description() + "; " + (cuda.text.empty() ? cuda.gpu : cuda.text) + "\n");
   }
   return kExitDone;
 }
@@ -72,8 +85,9 @@ void add_machines(CLI::App& program, Action& action) {
     bool json = false;
   };
   const auto options = std::make_shared<Options>();
-  CLI::App* command = program.add_subcommand("machines", "Machine profiles that ship, or one of them");
-  command->add_option("NAME", options->name, "Name of a shipped profile, or path of a profile file");
+  CLI::App* command =
+      program.add_subcommand("machines", "Machine profiles that ship, those that were measured here, or one of them");
+  command->add_option("NAME", options->name, "Name of a profile, or path of a profile file");
   command->add_flag("--json", options->json, "As JSON; with NAME a valid profile file");
   command->callback([&action, options] {
     action = [options] {

@@ -6,9 +6,11 @@
 #pragma once
 
 #include <memory>
+#include <optional>
 #include <string>
 
 #include "engine/machine.h"
+#include "engine/machines/profile.h"
 #include "engine/model/thread_pool.h"
 
 namespace expertscope {
@@ -18,6 +20,7 @@ class Model;
 struct CudaOptions {
   int device = 0;
   int max_step_tokens = 512;
+  std::optional<MachineProfile> profile;  // what its sessions say of it; nothing: quick values, see device_profile.h
 };
 
 // Takes device memory for everything but experts, and page-locks the model's host store. InputError when there is no

@@ -282,10 +282,9 @@ class Calibration {
 
 MachineProfile calibrate_machine(const CalibrationRequest& request,
                                  const std::function<void(const std::string&)>& said) {
-  if (cuda_device_count() == 0) {
-    throw InputError("calibrate: there is no usable CUDA device (" + cuda_build_description() +
-                     "); start from `expertscope machines rtx4090-pcie4 --json` instead");
-  }
+  if (const CudaStatus cuda = cuda_status(); cuda.state != CudaState::usable)
+    throw InputError("calibrate: there is no usable CUDA device: " + cuda.text +
+                     "; or start from `expertscope machines rtx4090-pcie4 --json`");
   return Calibration(request, said).run();
 }
 

@@ -16,6 +16,7 @@ constexpr std::int64_t kSpareBytes = 256 << 20;  // of device memory, left to th
 CudaMachine::CudaMachine(const Model& model, ThreadPool& pool, const CudaOptions& options)
     : model_(model),
       pool_(pool),
+      calibrated_(options.profile),
       properties_(use_device(options.device)),
       host_store_(model.expert_store()),
       clock_(compute_),
@@ -51,7 +52,7 @@ CudaMachine::~CudaMachine() {
 }
 
 void CudaMachine::describe(RunInfo& info) const {
-  const MachineProfile profile = profile_of(properties_, pool_.threads(), h2d_bytes_per_s_);
+  const MachineProfile profile = calibrated_.value_or(profile_of(properties_, pool_.threads(), h2d_bytes_per_s_));
   info.machine_kind = "cuda";
   info.profile_name = profile.name;
   info.profile_json = to_json(profile);
@@ -213,10 +214,9 @@ void CudaMachine::host_record(WorkKind kind, TimeNs until) {
 }  // namespace cuda
 
 std::unique_ptr<Machine> make_cuda_machine(const Model& model, ThreadPool& pool, const CudaOptions& options) {
-  if (cuda_device_count() == 0) {
-    throw InputError("machine cuda: there is no usable CUDA device (" + cuda_build_description() +
-                     "); choose --machine emulated:PROFILE, or look at what nvidia-smi says");
-  }
+  if (const CudaStatus cuda = cuda_status(); cuda.state != CudaState::usable)
+    throw InputError("machine cuda: there is no usable CUDA device: " + cuda.text +
+                     ", or choose --machine emulated:PROFILE");
   return std::make_unique<cuda::CudaMachine>(model, pool, options);
 }
 

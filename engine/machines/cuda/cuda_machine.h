@@ -106,6 +106,7 @@ class CudaMachine final : public Machine {
   const Model& model_;
   ThreadPool& pool_;
   Observer* observer_ = nullptr;
+  std::optional<MachineProfile> calibrated_;
   cudaDeviceProp properties_{};
   PageLock host_store_;
   Stream compute_;
