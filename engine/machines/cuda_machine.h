@@ -20,7 +20,7 @@ class Model;
 struct CudaOptions {
   int device = 0;
   int max_step_tokens = 512;
-  std::optional<MachineProfile> profile;  // what its sessions say of it; nothing: quick values, see device_profile.h
+  std::optional<MachineProfile> profile = {};  // what its sessions say of it; nothing: quick values, see device_profile.h
 };
 
 // Takes device memory for everything but experts, and page-locks the model's host store. InputError when there is no
