@@ -235,19 +235,22 @@ struct Architecture {
   RopeStyle rope_style = RopeStyle::interleaved;
   QkNorm qk_norm = QkNorm::none;
   bool renormalise = true;  // picks' weights add up to 1, whatever the file says
+  // Without a width of its own for experts, the file's feed_forward_length is that of all picks of a token together.
+  bool shares_ff = false;
 };
 constexpr Architecture kArchitectures[] = {
     {"llama", RopeStyle::interleaved, QkNorm::none, true},  // the converter permutes the rows of q and k
-    {"qwen3moe", RopeStyle::halves, QkNorm::per_head, true},
+    {"qwen3moe", RopeStyle::halves, QkNorm::per_head, true, true},
     {"olmoe", RopeStyle::halves, QkNorm::whole, false},
 };
 
-int read_expert_ff(const GgufReader& file, const std::string& prefix, const ModelDescription& d) {
+int read_expert_ff(const GgufReader& file, const std::string& prefix, bool shares_ff, const ModelDescription& d) {
   const std::string own = prefix + "expert_feed_forward_length", shared = prefix + "feed_forward_length";
   const std::string& key = file.has(own) ? own : shared;
-  const auto ff = static_cast<int>(same_for_all_layers(file, key, d.layers, kQuantBlock, kMaxWidth * 4));
-  require_multiple(file, key, ff, kQuantBlock);
-  return ff;
+  const int parts = shares_ff && !file.has(own) ? d.router.top_k : 1;
+  const auto ff = static_cast<int>(same_for_all_layers(file, key, d.layers, kQuantBlock, kMaxWidth * 4 * parts));
+  require_multiple(file, key, ff, kQuantBlock * parts);
+  return ff / parts;
 }
 
 void check_layer_tensors(TensorChecklist& tensors, const ModelDescription& d, int layer) {
@@ -305,7 +308,7 @@ ModelDescription describe(const GgufReader& file, const Architecture& architectu
   read_rope(file, prefix, d);
   d.rope.style = architecture.rope_style;
   d.qk_norm = architecture.qk_norm;
-  d.expert_ff = read_expert_ff(file, prefix, d);
+  d.expert_ff = read_expert_ff(file, prefix, architecture.shares_ff, d);
   check_tensors(file, prefix, d);
   return d;
 }

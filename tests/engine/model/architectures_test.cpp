@@ -37,6 +37,9 @@ GgufWriter tiny_of(const std::string& architecture) {
       tiny_model({.width = kWidth, .heads = kHeads, .kv_heads = kKvHeads, .dense_type = TensorType::f32});
   for (auto& [key, value] : writer.entries)
     if (key.starts_with("llama.")) key.replace(0, 5, architecture);
+  if (architecture == "qwen3moe")  // as its files have it; see the test of files without
+    for (auto& [key, value] : writer.entries)
+      if (key == "qwen3moe.feed_forward_length") key = "qwen3moe.expert_feed_forward_length";
   writer.set_string("general.architecture", architecture);
   writer.set_u32(architecture + ".attention.key_length", kHeadDim);
   writer.set_u32(architecture + ".attention.value_length", kHeadDim);
@@ -163,6 +166,20 @@ TEST(Architecture, TakesTheWidthOfExpertsFromItsOwnKeyWhereThereIsOne) {
   writer.set_u32("qwen3moe.expert_feed_forward_length", 32);
   writer.set_u32("qwen3moe.feed_forward_length", 96);
   EXPECT_EQ(refusal(writer), "");
+}
+
+TEST(Architecture, TakesTheWidthOfExpertsFromThatOfAllPicksWhereQwenHasNoOther) {
+  GgufWriter writer = tiny_of("qwen3moe");
+  const TemporaryFile plain(writer.file());
+  const ModelDescription d = Model(plain.path()).description();
+  ASSERT_GT(d.router.top_k, 1);
+  std::erase_if(writer.entries, [](const auto& entry) { return entry.first == "qwen3moe.expert_feed_forward_length"; });
+  writer.set_u32("qwen3moe.feed_forward_length", static_cast<std::uint32_t>(d.expert_ff * d.router.top_k));
+  EXPECT_EQ(refusal(writer), "");
+  const TemporaryFile file(writer.file());
+  EXPECT_EQ(Model(file.path()).description().expert_ff, d.expert_ff);
+  writer.set_u32("qwen3moe.feed_forward_length", static_cast<std::uint32_t>(d.expert_ff * d.router.top_k + 1));
+  EXPECT_THAT(refusal(writer), HasSubstr("qwen3moe.feed_forward_length"));
 }
 
 TEST(Architecture, NamesThoseThatItKnowsWhereItRefusesAnother) {
