@@ -23,6 +23,24 @@ inline void check(cudaError_t result, const char* what) {
                       ? "; lower the cache ratio or close what else uses its memory"
                       : "; the run cannot go on, start it again, and look at nvidia-smi when it comes back"));
 }
+// The same for memory: says how much was wanted and how much there is.
+inline void check_device_memory(cudaError_t result, std::size_t bytes) {
+  if (result != cudaErrorMemoryAllocation) return check(result, "allocating device memory");
+  (void)cudaGetLastError();
+  std::size_t free = 0, total = 0;
+  (void)cudaMemGetInfo(&free, &total);
+  const auto mb = [](std::size_t n) { return std::to_string(n / 1'000'000) + " MB"; };
+  throw RunError("GPU memory is used up: " + mb(bytes) + " more are needed, and " + mb(free) + " of " + mb(total) +
+                 " are free; lower the cache ratio, or close what else uses this GPU (nvidia-smi lists it)");
+}
+inline void check_host_memory(cudaError_t result, std::size_t bytes) {
+  if (result != cudaErrorMemoryAllocation) return check(result, "page-locking host memory");
+  (void)cudaGetLastError();
+  throw RunError(
+      "host memory is used up: " + std::to_string(bytes / 1'000'000) +
+      " MB could not be page-locked, which copies to the GPU need; close other programs, or choose a smaller "
+      "model");
+}
 inline void check_launch(const char* what) {
   check(cudaGetLastError(), what);
 }
@@ -34,7 +52,7 @@ class DeviceArray {
   DeviceArray() = default;
   explicit DeviceArray(std::int64_t count) : count_(count) {
     if (count == 0) return;
-    check(cudaMalloc(reinterpret_cast<void**>(&data_), bytes()), "allocating device memory");
+    check_device_memory(cudaMalloc(reinterpret_cast<void**>(&data_), bytes()), bytes());
   }
   DeviceArray(DeviceArray&& other) noexcept { *this = std::move(other); }
   DeviceArray& operator=(DeviceArray&& other) noexcept {
@@ -60,8 +78,8 @@ class MappedArray {
   explicit MappedArray(std::int64_t count) : count_(count) {
     if (count == 0) return;
     const auto bytes = static_cast<std::size_t>(count) * sizeof(T);
-    check(cudaHostAlloc(reinterpret_cast<void**>(&data_), bytes, cudaHostAllocMapped | cudaHostAllocPortable),
-          "page-locking host memory");
+    check_host_memory(
+        cudaHostAlloc(reinterpret_cast<void**>(&data_), bytes, cudaHostAllocMapped | cudaHostAllocPortable), bytes);
     std::memset(static_cast<void*>(data_), 0, bytes);
   }
   MappedArray(MappedArray&& other) noexcept { *this = std::move(other); }
@@ -101,8 +119,8 @@ class PageLock {
  public:
   explicit PageLock(std::span<const std::byte> bytes) : bytes_(bytes) {
     if (bytes.empty()) return;
-    check(cudaHostRegister(const_cast<std::byte*>(bytes.data()), bytes.size(), cudaHostRegisterPortable),
-          "page-locking the host store of experts");
+    check_host_memory(cudaHostRegister(const_cast<std::byte*>(bytes.data()), bytes.size(), cudaHostRegisterPortable),
+                      bytes.size());
   }
   ~PageLock() {
     if (!bytes_.empty()) (void)cudaHostUnregister(const_cast<std::byte*>(bytes_.data()));
