@@ -19,12 +19,18 @@ namespace expertscope {
 class ExpertCache;
 
 // What the engine remembers of every expert, across policies, so that a policy chosen live starts informed. Ticks count
-// (step, layer) pairs; all demands of one layer of one step share a tick.
+// (step, layer) pairs; all demands of one layer of one step share a tick. Numbers order what ticks leave tied.
 struct ExpertUse {
-  std::uint64_t last_use_tick = 0;     // 0: never
-  std::uint64_t loaded_tick = 0;       // of its current stay in the cache
-  std::uint64_t uses = 0;              // demands since the session began
-  std::uint32_t uses_in_sequence = 0;  // demands since the current prompt began
+  std::uint64_t last_use_tick = 0;           // 0: never
+  std::uint64_t last_use_number = 0;         // of its last demand, in the order in which a layer's demands were planned
+  std::uint64_t loaded_tick = 0;             // when its current stay in the cache was decided
+  std::uint64_t load_number = 0;             // of that load, counting all loads
+  std::uint64_t uses = 0;                    // demands since the session began
+  std::uint32_t uses_in_sequence = 0;        // demands since the current prompt began
+  std::uint32_t uses_since_load = 0;         // demands since it was last loaded
+  std::uint32_t tokens_in_sequence = 0;      // picks since the current prompt began
+  std::uint32_t low_tokens_in_sequence = 0;  // of them, run below native precision
+  std::uint32_t last_token = 0;  // number in the current prompt's text, from 1, of the last token that picked it
 };
 
 // When each expert will be demanded again: known in replay alone.
@@ -36,28 +42,53 @@ class Future {
   virtual std::uint64_t next_use(ExpertId, std::uint64_t tick) const = 0;
 };
 
+// What the components of one policy tell each other.
+struct PolicyState {
+  // [layer * experts + expert]: how probably the expert is demanded when its layer runs next, by the predictor's word;
+  // empty where nothing is forecast.
+  std::vector<float> forecast;
+  // [layer * experts + expert]: the tick until whose end an expert should stay, predicted but not yet used. What is
+  // held is evicted only when nothing else is left, that of the farthest layer first.
+  std::vector<std::uint64_t> held_until;
+};
+
 struct PolicyContext {
   int layers = 0, experts = 0, top_k = 0;
   int slots = 0;                                // expert slots of the cache
   const Prior* prior = nullptr;                 // nullptr: starts uninformed
   const Future* future = nullptr;               // nullptr but in replay
   const std::vector<ExpertUse>* use = nullptr;  // [layer * experts + expert]
-  const Machine* machine = nullptr;             // for its cost estimates
+  const ExpertCache* cache = nullptr;
+  const Machine* machine = nullptr;  // for its cost estimates
+  PolicyState* state = nullptr;
 
   std::uint64_t tick = 0;  // of the layer in work
   std::uint32_t step = 0;
-  int layer = 0;
+  int layer = 0;  // -1: the step begins
   Phase phase = Phase::prefill;
+  std::uint32_t tokens = 0;  // of the current prompt's text so far, those of the step included
 
-  const ExpertUse& use_of(ExpertId id) const {
-    return (*use)[static_cast<std::size_t>(id.layer * experts + id.expert)];
-  }
+  std::size_t index(ExpertId id) const { return static_cast<std::size_t>(id.layer * experts + id.expert); }
+  const ExpertUse& use_of(ExpertId id) const { return (*use)[index(id)]; }
+  // Layers from the one in work to that of an expert, in the order of execution: 0 is the layer in work.
+  int layers_ahead(ExpertId id) const { return layer < 0 ? id.layer + 1 : (id.layer - layer + layers) % layers; }
 };
 
 struct Candidate {  // an expert that a coming layer is predicted to want
   ExpertId expert;
   int distance = 1;       // layers ahead
-  float probability = 0;  // of the gate that predicted it, summed over the step's tokens
+  float probability = 0;  // by what predicted it, summed over the step's tokens
+};
+
+struct EarlyCopy {
+  ExpertId expert;
+  Precision precision = Precision::native;
+};
+
+// A demand of the layer in work as the planner sees it.
+struct DemandView {
+  const Demand* demand = nullptr;
+  DemandState state = DemandState::miss;
 };
 
 // How the cache's slots are divided. Per layer: a layer's experts compete for its own slots. Global: all for all.
@@ -69,21 +100,30 @@ struct Pools {
 class Component {
  public:
   virtual ~Component() = default;
-  virtual void sequence_begins() {}
+  virtual void sequence_begins(const PolicyContext&) {}
+  // A step's tokens are known; ctx.layer is -1. Their ids are 0 where a replayed session did not record them.
+  virtual void step_begins(const PolicyContext&, std::span<const TokenInput>) {}
+  // A layer's true routes are known; nothing is decided for it yet. ctx.use_of counts them already.
+  virtual void routed(const PolicyContext&, const LayerRoutes&) {}
 };
 
 class Predictor : public Component {
  public:
-  virtual bool uses_gates() const { return false; }  // needs the gates of coming layers (--record-gates)
+  virtual bool uses_gates() const { return false; }              // needs the gates of coming layers (--record-gates)
+  virtual bool predicts_at_step_start() const { return false; }  // also before a step's first layer, without routes
+  // Candidates for up to `depth` coming layers, nearest layer first, most probable first.
   virtual void predict(const PolicyContext&, const LayerRoutes&, int depth, std::vector<Candidate>& out) = 0;
 };
 
 class Prefetcher : public Component {
  public:
   virtual int depth() const { return 0; }  // layers ahead that it wants predicted
-  // What to copy early, first first.
-  virtual void choose(const PolicyContext&, std::span<const Candidate>, std::vector<ExpertId>& out) = 0;
+  // What to copy early, first first. What is there or on its way is left out by the executor.
+  virtual void choose(const PolicyContext&, std::span<const Candidate>, std::vector<EarlyCopy>& out) = 0;
   virtual bool cancels_refuted() const { return false; }  // drop queued prefetches that the gate did not confirm
+  // Early copies wait in so many staging slots of their own until they are used, and displace nothing; 0: they take
+  // slots of the cache.
+  virtual int staging_slots() const { return 0; }
 };
 
 class Evictor : public Component {
@@ -91,9 +131,15 @@ class Evictor : public Component {
   virtual bool evicts() const { return true; }
   // The resident with the smallest score goes; ties: older last use, then lower layer and expert.
   virtual double keep_score(const PolicyContext&, ExpertId) const = 0;
-  // Keeps an incoming expert out when its own score is not above the victim's (it is streamed), and may give up experts
-  // of the layer in work.
+  // Keeps an incoming expert out when its own score is not above the victim's (it is streamed).
   virtual bool compares_incoming() const { return false; }
+  // May give up experts of the layer in work once their own work is planned: for a scan in waves.
+  virtual bool evicts_demanded() const { return compares_incoming(); }
+  virtual bool needs_future() const { return false; }
+};
+
+struct Swap {
+  ExpertId in, out;
 };
 
 class Allocator : public Component {
@@ -102,13 +148,21 @@ class Allocator : public Component {
   // for health when it had to do without something it wants.
   virtual std::vector<ExpertId> initial(const PolicyContext&, const Pools&, std::string& note) const = 0;
   virtual bool needs_all_resident() const { return false; }
+  // Whether reallocate is asked in this phase; then the device starts nothing before the host has decided.
+  virtual bool reallocates(Phase) const { return false; }
+  // Residents of the layer that make room for others of it before the layer runs (copies with reason promotion).
+  virtual void reallocate(const PolicyContext&, const LayerRoutes&, std::vector<Swap>&) {}
 };
 
-enum class Placement : std::uint8_t { fetch, cpu };
+enum class Placement : std::uint8_t { slot, fetch, stream, cpu };
 class Placer : public Component {
  public:
-  // Asked for the misses of a layer one by one, in the order in which they will be issued.
-  virtual Placement place(const PolicyContext&, const Demand& missing) = 0;
+  // Where each demand of the layer runs, in the order in which they will be issued. `out` comes filled: slot for what
+  // is resident or on its way, fetch for what is missing. A miss may become stream (run from staging, not kept) or cpu;
+  // a fetch for which the evictor gives no slot is streamed.
+  virtual void place(const PolicyContext&, std::span<const DemandView>, std::span<Placement> out) = 0;
+  // May send residents to the CPU: then the device starts nothing before the host has decided.
+  virtual bool moves_residents() const { return false; }
 };
 
 class Gate : public Component {
@@ -125,12 +179,6 @@ class PrecisionChooser : public Component {
 class CapacitySplitter : public Component {
  public:
   virtual Pools split(const PolicyContext&) const = 0;
-};
-
-// A demand of the layer in work as the planner sees it.
-struct DemandView {
-  const Demand* demand = nullptr;
-  DemandState state = DemandState::miss;
 };
 
 class Scheduler : public Component {

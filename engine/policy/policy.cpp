@@ -33,14 +33,6 @@ Policy::Policy(const PolicySpec& s)
       capacity(make<CapacitySplitter>(s, ComponentKind::capacity)),
       scheduler(make<Scheduler>(s, ComponentKind::scheduler)) {}
 
-void Policy::sequence_begins() {
-  for (Component* c :
-       std::initializer_list<Component*>{predictor.get(), prefetcher.get(), evictor.get(), allocator.get(),
-                                         placer.get(), gate.get(), precision.get(), capacity.get(), scheduler.get()}) {
-    c->sequence_begins();
-  }
-}
-
 void check_fits(const PolicySpec& spec, int slots, int all_experts) {
   const Policy policy(spec);
   if (policy.allocator->needs_all_resident() && slots < all_experts) {

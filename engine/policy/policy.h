@@ -24,8 +24,18 @@ struct Policy {
 
   // Gates of coming layers that its decisions read.
   int lookahead() const { return predictor->uses_gates() ? prefetcher->depth() : 0; }
-  bool needs_future() const { return evictor->compares_incoming(); }
-  void sequence_begins();
+  bool needs_future() const { return evictor->needs_future(); }
+  // The device may start resident experts before the host has seen the route.
+  bool starts_residents(Phase phase) const {
+    return gate->keeps_router() && !placer->moves_residents() && !allocator->reallocates(phase);
+  }
+  template <typename Call>
+  void each(Call&& call) {
+    for (Component* c :
+         std::initializer_list<Component*>{predictor.get(), prefetcher.get(), evictor.get(), allocator.get(),
+                                           placer.get(), gate.get(), precision.get(), capacity.get(), scheduler.get()})
+      call(*c);
+  }
 };
 
 // InputError when the policy cannot work with so many slots of so many experts ("resident needs cache ratio 1").

@@ -47,6 +47,7 @@ class Executor {
     DemandState state = DemandState::miss;
     Path path = Path::started;
     SlotId slot = kNone16;
+    bool slot_in_use = false;  // by an earlier demand of this plan: filled only after that has been issued
     bool prefetched = false;
   };
   struct PendingDemand {
@@ -55,24 +56,40 @@ class Executor {
   };
 
   void run_layer(int layer, std::span<const RouteRecord> given);
+  std::uint64_t first_tick(std::uint32_t step) const;
+
+  // --- plan
+  void begin_plan();
   void plan(const LayerRoutes&);
-  void plan_demand(const DemandView&);
-  void plan_miss(const Demand&, Planned&);
+  void count_uses(const LayerRoutes&);
+  void order_views();
+  void plan_swaps(const LayerRoutes&);
+  void drop_refuted();
+  void plan_demand(const DemandView&, Placement);
+  void plan_slot(const Demand&, Planned&);
+  void plan_miss(const Demand&, Placement, Planned&);
   void plan_prefetches(const LayerRoutes&);
-  void cancel_refuted();
+
+  // --- issue
   void carry_out(const LayerRoutes&);
   Ticket carry_out(const Planned&);
+  void fetch(const Planned&);
   void issue_prefetches();
+  void flush_demands();
 
+  // --- cache
   std::optional<SlotId> slot_for(ExpertId incoming);
+  bool make_room(ExpertId incoming);
   std::optional<ExpertId> victim_for(ExpertId incoming);
+  void start_loading(ExpertId, SlotId, CopyReason);
+  void note_load(ExpertId);
   void evict(ExpertId, ResidencyChange);
   void note_loaded();  // takes over what has been copied since
   void settle();       // no copy under way any more
   void shrink_to_pools();
   void place_initially();
   void resize(int slots);
-  void flush_demands();
+  void resize_staged(int slots);
   Ticket copy(ExpertId, SlotId, CopyReason, bool publish);
   void emit(const ResidencyRecord&);
   bool is_demanded(ExpertId id) const { return id.layer == context_.layer && demanded_[id.expert] != 0; }
@@ -84,16 +101,20 @@ class Executor {
   ExpertCache cache_;
   std::unique_ptr<Policy> policy_;
   PolicyContext context_;
+  PolicyState state_;
   std::vector<ExpertUse> use_;
+  std::uint64_t uses_planned_ = 0, loads_ = 0;
   std::vector<SlotId> staging_;
   std::size_t next_staging_ = 0;
 
   // The layer in work.
-  std::vector<std::uint8_t> demanded_;  // by expert
+  std::vector<std::uint8_t> demanded_, planned_;  // by expert
   std::vector<DemandView> views_;
+  std::vector<Placement> placements_;  // of the views
+  std::vector<Swap> swaps_;
   std::vector<Planned> plan_;
   std::vector<Candidate> candidates_;
-  std::vector<ExpertId> wanted_;      // to prefetch
+  std::vector<EarlyCopy> wanted_;     // to prefetch
   std::vector<ExpertId> prefetches_;  // planned: have a slot
   std::vector<Ticket> tickets_;
   std::vector<PendingDemand> pending_;  // demands whose completion is not known yet

@@ -51,21 +51,61 @@ void ExpertCache::start_loading(ExpertId id, SlotId slot, CopyReason reason) {
   loading_.push_back(id);
 }
 
+void ExpertCache::add_staged_slots(std::span<const SlotId> slots) {
+  staged_free_.insert(staged_free_.begin(), slots.rbegin(), slots.rend());
+  staged_slot_count_ += static_cast<int>(slots.size());
+}
+
+SlotId ExpertCache::take_staged_slot() {
+  ES_ASSERT(!staged_free_.empty(), "no free staging slot");
+  const SlotId slot = staged_free_.back();
+  staged_free_.pop_back();
+  --staged_slot_count_;
+  return slot;
+}
+
+void ExpertCache::start_staging(ExpertId id, CopyReason reason, std::uint64_t expected_tick) {
+  ES_ASSERT(at(id).state == State::absent, "loads an expert that is already there");
+  ES_ASSERT(!staged_free_.empty(), "no free staging slot");
+  at(id) = {.state = State::loading,
+            .slot = staged_free_.back(),
+            .reason = reason,
+            .staged = true,
+            .expected_tick = expected_tick};
+  staged_free_.pop_back();
+  loading_.push_back(id);
+  staged_.push_back(id);
+}
+
+void ExpertCache::adopt(ExpertId id) {
+  Entry& e = at(id);
+  ES_ASSERT(e.staged, "adopts an expert that is not staged");
+  staged_free_.push_back(free_slot());
+  staged_.erase(std::find(staged_.begin(), staged_.end(), id));
+  e.staged = false;
+  ++occupied_[id.layer];
+  ++occupied_total_;
+}
+
 void ExpertCache::loaded(ExpertId id) {
   at(id).state = State::resident;
   loading_.erase(std::find(loading_.begin(), loading_.end(), id));
 }
 
 SlotId ExpertCache::release(ExpertId id) {
-  Entry& e = at(id);
+  const Entry e = at(id);
   ES_ASSERT(e.state != State::absent, "releases an expert that is not there");
   if (e.state == State::loading) loading_.erase(std::find(loading_.begin(), loading_.end(), id));
-  const SlotId slot = e.slot;
-  e = {};
+  at(id) = {};
+  if (e.staged) {
+    staged_.erase(std::find(staged_.begin(), staged_.end(), id));
+    staged_free_.push_back(e.slot);
+    return e.slot;
+  }
   --occupied_[id.layer];
   --occupied_total_;
-  free_.push_back(slot);
-  return slot;
+  free_.push_back(e.slot);
+  return e.slot;
 }
 
 void ExpertCache::set_last_reader(SlotId slot, Ticket t) {

@@ -22,6 +22,8 @@ class ExpertCache {
     Ticket ready = 0;                        // completion of the copy that fills the slot
     CopyReason reason = CopyReason::demand;  // why it was loaded
     bool used = false;                       // by a demand since then
+    bool staged = false;                     // in a staging slot: takes no room in its pool
+    std::uint64_t expected_tick = 0;         // staged: when its layer runs
   };
 
   ExpertCache(int layers, int experts);
@@ -46,7 +48,7 @@ class ExpertCache {
     for (int l = first; l <= last; ++l) {
       for (int e = 0; e < experts_; ++e) {
         const ExpertId id{static_cast<std::uint16_t>(l), static_cast<std::uint16_t>(e)};
-        if (Entry& entry = at(id); entry.state != State::absent) f(id, entry);
+        if (Entry& entry = at(id); entry.state != State::absent && !entry.staged) f(id, entry);
       }
     }
   }
@@ -54,7 +56,18 @@ class ExpertCache {
   // --- changes
   void start_loading(ExpertId, SlotId, CopyReason);  // the slot must be free: take one with free_slot()
   SlotId free_slot();                                // asserts that there is one
-  bool has_free_slot() const { return !free_.empty(); }
+
+  // --- experts that were copied early and wait in staging slots until they are used
+  int staged_slot_count() const { return staged_slot_count_; }
+  void add_staged_slots(std::span<const SlotId> slots);
+  SlotId take_staged_slot();  // a free one; removes it from the cache
+  bool has_staged_slot() const { return !staged_free_.empty(); }
+  void start_staging(ExpertId, CopyReason, std::uint64_t expected_tick);
+  const std::vector<ExpertId>& staged() const { return staged_; }
+  // The expert joins its pool, which must have room; a free slot of the pool becomes a staging slot.
+  void adopt(ExpertId);
+
+  // --- endings
   void loaded(ExpertId);     // its copy completed
   SlotId release(ExpertId);  // evicted, dropped or cancelled; its slot is free again
 
@@ -74,8 +87,9 @@ class ExpertCache {
   std::vector<Entry> entries_;
   std::vector<int> occupied_;  // experts not absent, by layer
   int occupied_total_ = 0;
-  std::vector<SlotId> free_;
-  std::vector<ExpertId> loading_;
+  int staged_slot_count_ = 0;
+  std::vector<SlotId> free_, staged_free_;
+  std::vector<ExpertId> loading_, staged_;
   std::vector<Ticket> last_reader_;
 };
 

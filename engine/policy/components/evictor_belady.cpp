@@ -13,6 +13,7 @@ class Belady final : public Evictor {
     return -static_cast<double>(ctx.future->next_use(id, ctx.tick));
   }
   bool compares_incoming() const override { return true; }
+  bool needs_future() const override { return true; }
 };
 
 }  // namespace

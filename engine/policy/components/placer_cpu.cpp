@@ -1,3 +1,5 @@
+#include <algorithm>
+
 #include "engine/policy/components/all.h"
 
 namespace expertscope::components {
@@ -5,7 +7,9 @@ namespace {
 
 class Cpu final : public Placer {
  public:
-  Placement place(const PolicyContext&, const Demand&) override { return Placement::cpu; }
+  void place(const PolicyContext&, std::span<const DemandView>, std::span<Placement> out) override {
+    std::ranges::replace(out, Placement::fetch, Placement::cpu);
+  }
 };
 
 }  // namespace

@@ -5,7 +5,7 @@ namespace {
 
 class Fetch final : public Placer {
  public:
-  Placement place(const PolicyContext&, const Demand&) override { return Placement::fetch; }
+  void place(const PolicyContext&, std::span<const DemandView>, std::span<Placement>) override {}
 };
 
 }  // namespace

@@ -11,30 +11,27 @@ class Split final : public Placer {
  public:
   explicit Split(const Parameters& p) : bias_(p("bias")), worth_(p("worth")) {}
 
-  Placement place(const PolicyContext& ctx, const Demand& missing) override {
-    if (ctx.tick != tick_) {
-      tick_ = ctx.tick;
-      link_ns_ = cpu_ns_ = 0;
+  void place(const PolicyContext& ctx, std::span<const DemandView> demands, std::span<Placement> out) override {
+    double link_ns = 0, cpu_ns = 0;
+    for (std::size_t i = 0; i < demands.size(); ++i) {
+      if (out[i] != Placement::fetch) continue;
+      const int rows = static_cast<int>(demands[i].demand->rows.size());
+      const double copied_ns = link_ns + static_cast<double>(ctx.machine->copy_cost_ns());
+      const double on_gpu_ns = copied_ns + static_cast<double>(ctx.machine->gpu_expert_cost_ns(rows));
+      const double cpu_cost_ns = bias_ * static_cast<double>(ctx.machine->cpu_expert_cost_ns(rows));
+      const double on_cpu_ns = cpu_ns + cpu_cost_ns;
+      const bool refreshes_the_cache = link_ns == 0 && ctx.slots > 0;
+      if (on_gpu_ns > on_cpu_ns + (refreshes_the_cache ? worth_ * cpu_cost_ns : 0)) {
+        cpu_ns = on_cpu_ns;
+        out[i] = Placement::cpu;
+      } else {
+        link_ns = copied_ns;
+      }
     }
-    const int rows = static_cast<int>(missing.rows.size());
-    const double copied_ns = link_ns_ + static_cast<double>(ctx.machine->copy_cost_ns());
-    const double on_gpu_ns = copied_ns + static_cast<double>(ctx.machine->gpu_expert_cost_ns(rows));
-    const double cpu_cost_ns = bias_ * static_cast<double>(ctx.machine->cpu_expert_cost_ns(rows));
-    const double on_cpu_ns = cpu_ns_ + cpu_cost_ns;
-    const bool refreshes_the_cache = link_ns_ == 0 && ctx.slots > 0;
-    if (on_gpu_ns > on_cpu_ns + (refreshes_the_cache ? worth_ * cpu_cost_ns : 0)) {
-      cpu_ns_ = on_cpu_ns;
-      return Placement::cpu;
-    }
-    link_ns_ = copied_ns;
-    return Placement::fetch;
   }
 
  private:
   double bias_, worth_;
-
-  std::uint64_t tick_ = 0;  // of the (step, layer) that the rest is about; 0 is none
-  double link_ns_ = 0, cpu_ns_ = 0;
 };
 
 }  // namespace

@@ -5,7 +5,7 @@ namespace {
 
 class None final : public Prefetcher {
  public:
-  void choose(const PolicyContext&, std::span<const Candidate>, std::vector<ExpertId>&) override {}
+  void choose(const PolicyContext&, std::span<const Candidate>, std::vector<EarlyCopy>&) override {}
 };
 
 }  // namespace

@@ -11,9 +11,9 @@ class Predicted final : public Prefetcher {
   bool cancels_refuted() const override { return cancel_; }
 
   // Nearest layer first, most probable first: the candidates' own order.
-  void choose(const PolicyContext& ctx, std::span<const Candidate> candidates, std::vector<ExpertId>& out) override {
+  void choose(const PolicyContext& ctx, std::span<const Candidate> candidates, std::vector<EarlyCopy>& out) override {
     if (ctx.phase == Phase::prefill && !prefill_) return;
-    for (const Candidate& c : candidates) out.push_back(c.expert);
+    for (const Candidate& c : candidates) out.push_back({.expert = c.expert});
   }
 
  private:

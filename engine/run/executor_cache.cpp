@@ -1,0 +1,227 @@
+// The executor's hold on the cache: what is placed when a policy begins, who makes room for whom, what has arrived.
+#include <algorithm>
+#include <tuple>
+
+#include "engine/assert.h"
+#include "engine/run/executor.h"
+
+namespace expertscope {
+namespace {
+
+// Weights that are streamed pass through these; two let one be filled while the other is read.
+constexpr int kStagingSlots = 2;
+
+using State = ExpertCache::State;
+
+}  // namespace
+
+// --- configuration
+
+void Executor::configure(const PolicySpec& spec, int slots, bool reset_cache) {
+  check_fits(spec, slots, shape_.layers * shape_.experts);
+  auto policy = std::make_unique<Policy>(spec);
+  machine_.ensure_fits(slots, kStagingSlots + policy->prefetcher->staging_slots());
+  policy_ = std::move(policy);
+  if (staging_.empty()) staging_ = machine_.add_slots(0, kStagingSlots, true);
+  context_.slots = slots;
+  state_.forecast.clear();
+  state_.held_until.assign(use_.size(), 0);
+  resize_staged(policy_->prefetcher->staging_slots());
+  const Pools pools = policy_->capacity->split(context_);
+  const bool smaller = slots < cache_.slot_count();
+  if (smaller || reset_cache) settle();
+  cache_.set_pools(pools);
+  if (reset_cache) {
+    for (int l = 0; l < shape_.layers; ++l) {
+      for (int e = 0; e < shape_.experts; ++e) {
+        const ExpertId id{static_cast<std::uint16_t>(l), static_cast<std::uint16_t>(e)};
+        if (cache_.at(id).state != State::absent) evict(id, ResidencyChange::dropped);
+      }
+    }
+  }
+  shrink_to_pools();
+  resize(slots);
+  place_initially();
+}
+
+// Copies under way end or are cancelled, so that every slot is either free or readable.
+void Executor::settle() {
+  const std::vector<ExpertId> loading = cache_.loading();
+  for (ExpertId id : loading) {
+    if (machine_.cancel_copy(cache_.at(id).ready)) {
+      cache_.release(id);
+    } else {
+      machine_.wait(cache_.at(id).ready);
+    }
+  }
+  note_loaded();
+}
+
+void Executor::shrink_to_pools() {
+  for (int l = 0; l < shape_.layers; ++l) {
+    while (cache_.pool_overflow(l) > 0) {
+      std::optional<ExpertId> worst;
+      double worst_score = 0;
+      cache_.for_each_in_pool(l, [&](ExpertId id, ExpertCache::Entry& entry) {
+        // What is under way goes first: nobody has it yet.
+        const double score = entry.state == State::loading ? -1e300 : policy_->evictor->keep_score(context_, id);
+        if (!worst || score < worst_score) worst = id, worst_score = score;
+      });
+      ES_ASSERT(worst.has_value(), "a pool overflows with nothing in it");
+      if (cache_.at(*worst).state == State::loading) settle();
+      if (cache_.at(*worst).state != State::absent) evict(*worst, ResidencyChange::dropped);
+    }
+  }
+}
+
+// Slots in which early copies wait. What waits there is dropped when their number changes.
+void Executor::resize_staged(int slots) {
+  if (cache_.staged_slot_count() == slots) return;
+  settle();
+  while (!cache_.staged().empty()) evict(cache_.staged().back(), ResidencyChange::dropped);
+  while (cache_.staged_slot_count() > slots) {
+    const SlotId slot = cache_.take_staged_slot();
+    machine_.wait(cache_.last_reader(slot));
+    cache_.set_last_reader(slot, 0);
+    machine_.remove_slot(slot);
+  }
+  if (cache_.staged_slot_count() < slots)
+    cache_.add_staged_slots(machine_.add_slots(0, slots - cache_.staged_slot_count(), true));
+}
+
+void Executor::resize(int slots) {
+  while (cache_.slot_count() > slots) {
+    const SlotId slot = cache_.take_free_slot();
+    machine_.wait(cache_.last_reader(slot));
+    cache_.set_last_reader(slot, 0);
+    machine_.remove_slot(slot);
+  }
+  if (cache_.slot_count() < slots) cache_.add_slots(machine_.add_slots(0, slots - cache_.slot_count(), false));
+}
+
+void Executor::place_initially() {
+  std::string note;
+  const std::vector<ExpertId> targets = policy_->allocator->initial(context_, cache_.pools(), note);
+  if (!note.empty() && observer_ != nullptr) {
+    observer_->on_health(
+        {.code = policy_->spec.preset + ".no_prior", .severity = Severity::warning, .count = 1, .text = note});
+  }
+  std::vector<bool> is_target(static_cast<std::size_t>(shape_.layers * shape_.experts), false);
+  const auto mark = [&](ExpertId id) {
+    return is_target[static_cast<std::size_t>(id.layer * shape_.experts + id.expert)];
+  };
+  for (ExpertId id : targets) mark(id) = true;
+  for (ExpertId id : targets) {
+    if (cache_.at(id).state != State::absent) continue;
+    if (!cache_.pool_has_room(id.layer)) {
+      // Room is made by what was used longest ago and is no target, whatever the new evictor would say.
+      std::optional<ExpertId> oldest;
+      cache_.for_each_in_pool(id.layer, [&](ExpertId other, ExpertCache::Entry& entry) {
+        if (entry.state != State::resident || mark(other)) return;
+        if (!oldest || use(other).last_use_tick < use(*oldest).last_use_tick) oldest = other;
+      });
+      if (!oldest) continue;
+      evict(*oldest, ResidencyChange::evicted);
+    }
+    const SlotId slot = cache_.free_slot();
+    start_loading(id, slot, CopyReason::placement);
+    cache_.at(id).ready = copy(id, slot, CopyReason::placement, true);
+  }
+}
+
+void Executor::wait_for_placement() {
+  for (ExpertId id : std::vector<ExpertId>(cache_.loading())) machine_.wait(cache_.at(id).ready);
+  note_loaded();
+}
+
+// --- the map
+
+void Executor::emit(const ResidencyRecord& r) {
+  if (observer_ != nullptr) observer_->on_event(r);
+}
+
+void Executor::note_loaded() {
+  for (std::size_t i = 0; i < cache_.loading().size();) {
+    const ExpertId id = cache_.loading()[i];
+    const ExpertCache::Entry& entry = cache_.at(id);
+    if (!machine_.is_done(entry.ready)) {
+      ++i;
+      continue;
+    }
+    emit({.at_ns = machine_.completed_ns(entry.ready),
+          .step = context_.step,
+          .layer = id.layer,
+          .expert = id.expert,
+          .slot = entry.slot,
+          .change = ResidencyChange::loaded,
+          .reason = entry.reason,
+          .used = entry.used});
+    cache_.loaded(id);
+  }
+}
+
+void Executor::evict(ExpertId id, ResidencyChange change) {
+  const ExpertCache::Entry entry = cache_.at(id);
+  machine_.unpublish(id);
+  cache_.release(id);
+  emit({.at_ns = machine_.now(),
+        .step = context_.step,
+        .layer = id.layer,
+        .expert = id.expert,
+        .slot = entry.slot,
+        .change = change,
+        .reason = entry.reason,
+        .used = entry.used});
+}
+
+// Whom to evict for an expert: the lowest keep score among those that are resident and not wanted by this layer. What
+// is held for a coming layer goes only when nothing else can, that of the farthest layer first.
+std::optional<ExpertId> Executor::victim_for(ExpertId incoming) {
+  const Evictor& evictor = *policy_->evictor;
+  if (!evictor.evicts()) return std::nullopt;
+  std::optional<ExpertId> victim;
+  int victim_hold = 0;
+  double lowest = 0;
+  cache_.for_each_in_pool(incoming.layer, [&](ExpertId id, ExpertCache::Entry& entry) {
+    const bool planned = is_demanded(id) && planned_[id.expert] != 0;
+    if (is_demanded(id) ? !planned || !evictor.evicts_demanded() : entry.state != State::resident) return;
+    if (planned && entry.state == State::loading && entry.reason != CopyReason::demand) return;
+    if (std::ranges::any_of(wanted_, [&](const EarlyCopy& w) { return w.expert == id; })) return;
+    const bool held = state_.held_until[context_.index(id)] > context_.tick;
+    const int hold = held ? 1 + context_.layers_ahead(id) : 0;
+    const double score = evictor.keep_score(context_, id);
+    const auto rank = [&](int h, double s, std::uint64_t last) { return std::tuple(h == 0 ? 0 : 1, -h, s, last); };
+    if (!victim || rank(hold, score, use(id).last_use_tick) < rank(victim_hold, lowest, use(*victim).last_use_tick))
+      victim = id, victim_hold = hold, lowest = score;
+  });
+  if (victim && evictor.compares_incoming() && evictor.keep_score(context_, incoming) <= lowest) return std::nullopt;
+  return victim;
+}
+
+// A free slot in the expert's pool, or one that a resident gives up; false when none does.
+bool Executor::make_room(ExpertId incoming) {
+  if (cache_.pool_has_room(incoming.layer)) return true;
+  const std::optional<ExpertId> victim = victim_for(incoming);
+  if (!victim) return false;
+  if (cache_.at(*victim).state == State::loading) {
+    // A demand of this very layer, not even issued: it passes through its slot and is not kept.
+    const auto p = std::ranges::find_if(plan_, [&](const Planned& q) { return q.demand->expert == *victim; });
+    p->path = Path::stream;
+    cache_.release(*victim);
+  } else {
+    evict(*victim, ResidencyChange::evicted);
+  }
+  return true;
+}
+
+std::optional<SlotId> Executor::slot_for(ExpertId incoming) {
+  if (!make_room(incoming)) return std::nullopt;
+  return cache_.free_slot();
+}
+
+Ticket Executor::copy(ExpertId id, SlotId slot, CopyReason reason, bool publish) {
+  return machine_.copy_expert(
+      {.expert = id, .slot = slot, .reason = reason, .publish = publish, .after = cache_.last_reader(slot)});
+}
+
+}  // namespace expertscope

@@ -1,0 +1,184 @@
+// What a layer's demands become: everything is decided before anything is issued.
+#include <algorithm>
+
+#include "engine/assert.h"
+#include "engine/run/executor.h"
+
+namespace expertscope {
+namespace {
+
+using State = ExpertCache::State;
+
+}  // namespace
+
+void Executor::begin_plan() {
+  note_loaded();
+  std::ranges::fill(demanded_, std::uint8_t{0});
+  std::ranges::fill(planned_, std::uint8_t{0});
+  views_.clear();
+  swaps_.clear();
+  wanted_.clear();
+  plan_.clear();
+  prefetches_.clear();
+}
+
+// Changes the cache's map, issues nothing.
+void Executor::plan(const LayerRoutes& routes) {
+  begin_plan();
+  count_uses(routes);
+  policy_->each([&](Component& c) { c.routed(context_, routes); });
+  if (policy_->allocator->reallocates(context_.phase)) plan_swaps(routes);
+  const bool device_starts = policy_->starts_residents(context_.phase);
+  for (const Demand& d : routes.demands) {
+    const ExpertCache::Entry& entry = cache_.at(d.expert);
+    const bool usable = d.started != 0 || (!device_starts && entry.state == State::resident);
+    views_.push_back({.demand = &d,
+                      .state = usable                         ? DemandState::hit
+                               : entry.state != State::absent ? DemandState::late
+                                                              : DemandState::miss});
+  }
+  order_views();
+  placements_.clear();
+  for (const DemandView& v : views_)
+    placements_.push_back(v.state == DemandState::miss ? Placement::fetch : Placement::slot);
+  policy_->placer->place(context_, views_, placements_);
+  drop_refuted();
+  for (std::size_t i = 0; i < views_.size(); ++i) plan_demand(views_[i], placements_[i]);
+  plan_prefetches(routes);
+}
+
+void Executor::count_uses(const LayerRoutes& routes) {
+  const auto before = context_.tokens - static_cast<std::uint32_t>(routes.tokens.size());
+  for (const Demand& d : routes.demands) {
+    demanded_[d.expert.expert] = 1;
+    ExpertUse& u = use(d.expert);
+    u.last_use_tick = context_.tick;
+    ++u.uses;
+    ++u.uses_in_sequence;
+    ++u.uses_since_load;
+    u.tokens_in_sequence += static_cast<std::uint32_t>(d.rows.size());
+    for (const Arithmetic::ExpertRow& row : d.rows)
+      u.last_token = std::max(u.last_token, before + static_cast<std::uint32_t>(row.token) + 1);
+  }
+}
+
+void Executor::order_views() {
+  policy_->scheduler->order(context_, views_);
+  const Evictor& evictor = *policy_->evictor;
+  if (!evictor.compares_incoming()) return;
+  // An evictor that may refuse an expert must see the most worthy first, or a later one would have to displace it.
+  std::ranges::stable_sort(views_, [&](const DemandView& a, const DemandView& b) {
+    if (a.state != b.state) return a.state < b.state;
+    return evictor.keep_score(context_, a.demand->expert) > evictor.keep_score(context_, b.demand->expert);
+  });
+}
+
+void Executor::plan_swaps(const LayerRoutes& routes) {
+  policy_->allocator->reallocate(context_, routes, swaps_);
+  std::erase_if(swaps_, [&](const Swap& s) {
+    return cache_.at(s.out).state != State::resident || cache_.at(s.in).state != State::absent;
+  });
+  for (const Swap& s : swaps_) {
+    evict(s.out, ResidencyChange::evicted);
+    start_loading(s.in, cache_.free_slot(), CopyReason::promotion);
+  }
+}
+
+// Early copies for this layer that its router did not confirm: queued ones, if the policy says so, and all that wait in
+// staging slots.
+void Executor::drop_refuted() {
+  if (policy_->prefetcher->cancels_refuted()) {
+    const std::vector<ExpertId> loading = cache_.loading();
+    for (ExpertId id : loading) {
+      const ExpertCache::Entry& entry = cache_.at(id);
+      if (id.layer != context_.layer || entry.reason != CopyReason::prefetch || is_demanded(id)) continue;
+      if (machine_.cancel_copy(entry.ready)) cache_.release(id);
+    }
+  }
+  const std::vector<ExpertId> staged = cache_.staged();
+  for (ExpertId id : staged) {
+    const ExpertCache::Entry& entry = cache_.at(id);
+    if (entry.expected_tick > context_.tick || is_demanded(id)) continue;
+    if (entry.state == State::resident) evict(id, ResidencyChange::evicted);
+  }
+}
+
+void Executor::plan_demand(const DemandView& view, Placement placement) {
+  const Demand& d = *view.demand;
+  Planned p{.demand = &d, .state = view.state};
+  use(d.expert).last_use_number = ++uses_planned_;
+  if (view.state == DemandState::miss) {
+    plan_miss(d, placement, p);
+  } else if (placement == Placement::cpu && d.started == 0) {
+    p.path = Path::cpu;
+  } else {
+    plan_slot(d, p);
+  }
+  planned_[d.expert.expert] = 1;
+  plan_.push_back(p);
+}
+
+void Executor::plan_slot(const Demand& d, Planned& p) {
+  ExpertCache::Entry& entry = cache_.at(d.expert);
+  p.path = d.started != 0 ? Path::started : Path::slot;
+  p.slot = entry.slot;
+  p.prefetched = entry.reason == CopyReason::prefetch && !entry.used;
+  entry.used = true;
+  if (d.started != 0) cache_.set_last_reader(entry.slot, d.started);
+  if (entry.staged && make_room(d.expert)) cache_.adopt(d.expert);
+}
+
+void Executor::plan_miss(const Demand& d, Placement placement, Planned& p) {
+  if (placement == Placement::cpu) {
+    p.path = Path::cpu;
+    return;
+  }
+  if (placement == Placement::fetch) {
+    if (const std::optional<SlotId> slot = slot_for(d.expert)) {
+      p.path = Path::fetch;
+      p.slot = *slot;
+      p.slot_in_use = std::ranges::any_of(plan_, [&](const Planned& other) { return other.slot == *slot; });
+      start_loading(d.expert, *slot, CopyReason::demand);
+      cache_.at(d.expert).used = true;
+      return;
+    }
+  }
+  p.path = Path::stream;
+  p.slot = staging_[next_staging_++ % staging_.size()];
+}
+
+void Executor::plan_prefetches(const LayerRoutes& routes) {
+  const Prefetcher& prefetcher = *policy_->prefetcher;
+  if (prefetcher.depth() == 0) return;
+  candidates_.clear();
+  policy_->predictor->predict(context_, routes, prefetcher.depth(), candidates_);
+  policy_->prefetcher->choose(context_, candidates_, wanted_);
+  for (const EarlyCopy& w : wanted_) {
+    if (cache_.at(w.expert).state != State::absent) continue;
+    if (prefetcher.staging_slots() > 0) {
+      if (!cache_.has_staged_slot()) continue;
+      cache_.start_staging(w.expert, CopyReason::prefetch,
+                           context_.tick + static_cast<std::uint64_t>(context_.layers_ahead(w.expert)));
+      note_load(w.expert);
+    } else if (const std::optional<SlotId> slot = slot_for(w.expert)) {
+      start_loading(w.expert, *slot, CopyReason::prefetch);
+    } else {
+      continue;
+    }
+    prefetches_.push_back(w.expert);
+  }
+}
+
+void Executor::start_loading(ExpertId id, SlotId slot, CopyReason reason) {
+  cache_.start_loading(id, slot, reason);
+  note_load(id);
+}
+
+void Executor::note_load(ExpertId id) {
+  ExpertUse& u = use(id);
+  u.loaded_tick = context_.tick;
+  u.load_number = ++loads_;
+  u.uses_since_load = is_demanded(id) ? 1 : 0;
+}
+
+}  // namespace expertscope
