@@ -26,6 +26,10 @@ void JsonFields::fail(const std::string& key, const std::string& why) const {
   throw InputError(where_ + "." + key + ": " + why);
 }
 
+bool JsonFields::has(const std::string& key) const {
+  return object_.contains(key);
+}
+
 const json& JsonFields::child(const std::string& key) {
   asked_.insert(key);
   const auto it = object_.find(key);

@@ -21,6 +21,7 @@ class JsonFields {
   std::int64_t integer(const std::string& key, std::int64_t min, std::int64_t max);
   std::string text(const std::string& key);
   bool boolean_or(const std::string& key, bool otherwise);
+  bool has(const std::string& key) const;
   const nlohmann::json& child(const std::string& key);  // whatever it is
   JsonFields object(const std::string& key);
   const std::string& where() const { return where_; }

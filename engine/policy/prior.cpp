@@ -1,14 +1,54 @@
 #include "engine/policy/prior.h"
 
+#include <cmath>
 #include <fstream>
+#include <limits>
 #include <sstream>
 
-#include <fmt/format.h>
-
+#include "engine/assert.h"
 #include "engine/error.h"
-#include "engine/json_fields.h"
+#include "engine/policy/prior_fields.h"
 
 namespace expertscope {
+namespace {
+
+constexpr double kFull = 65535;  // of what is stored in 65535ths
+
+std::size_t size(std::int64_t n) {
+  return static_cast<std::size_t>(n);
+}
+
+}  // namespace
+
+double Prior::transition(int layer, int from, int to, int distance) const {
+  ES_ASSERT(distance >= 1 && size(distance) <= transitions.size(), "a distance that was learned");
+  ES_ASSERT(layer >= 0 && layer < layers - distance, "a layer with a layer so far behind it");
+  const std::size_t row = size(layer) * size(experts) + size(from);
+  return transitions[size(distance - 1)][row * size(experts) + size(to)] / kFull;
+}
+
+double Prior::lookahead(int layer, int distance) const {
+  ES_ASSERT(distance >= 1 && size(distance) <= lookahead_recall.size(), "a distance that was learned");
+  return lookahead_recall[size(distance - 1)][size(layer)];
+}
+
+double Prior::drop_threshold(int layer, double T) const {
+  const double w = sensitivity[size(layer)];
+  return w > 0 ? std::sqrt(T / w) : std::numeric_limits<double>::infinity();
+}
+
+std::vector<double> Prior::kept_shares(int layer, double threshold) const {
+  const std::vector<std::vector<double>>& ranks = weight_quantiles[size(layer)];
+  std::vector<double> shares(ranks.size() + 1);
+  double at_least = 1;  // share of tokens that keep so many
+  for (std::size_t rank = 0; rank < ranks.size(); ++rank) {
+    const double more = std::min(at_least, 1 - share_below(ranks[rank], threshold));
+    shares[rank] = at_least - more;
+    at_least = more;
+  }
+  shares.back() = at_least;
+  return shares;
+}
 
 Prior load_prior(const std::filesystem::path& path, int layers, int experts) {
   std::ifstream in(path, std::ios::binary);
@@ -20,30 +60,7 @@ Prior load_prior(const std::filesystem::path& path, int layers, int experts) {
 
 Prior parse_prior(const std::string& json_text, const std::string& origin, int layers, int experts) {
   const nlohmann::json root = parse_json(json_text, origin);
-  JsonFields f(root, origin);
-  Prior prior;
-  prior.source = f.text("source");
-  const nlohmann::json& popularity = f.child("popularity");
-  f.refuse_others();
-  if (!popularity.is_array() || popularity.size() != static_cast<std::size_t>(layers)) {
-    f.fail("popularity", fmt::format("must be a list of {} layers, as the model has", layers));
-  }
-  for (const nlohmann::json& layer : popularity) {
-    if (!layer.is_array() || layer.size() != static_cast<std::size_t>(experts)) {
-      f.fail("popularity", fmt::format("each layer must be a list of {} experts, as the model has", experts));
-    }
-    std::vector<double>& shares = prior.popularity.emplace_back();
-    for (const nlohmann::json& share : layer) {
-      if (!share.is_number() || !(share.get<double>() >= 0))
-        f.fail("popularity", "shares must be numbers of at least 0");
-      shares.push_back(share.get<double>());
-    }
-  }
-  return prior;
-}
-
-std::string to_json(const Prior& prior) {
-  return nlohmann::ordered_json{{"source", prior.source}, {"popularity", prior.popularity}}.dump();
+  return PriorReader(root, origin, layers, experts).read();
 }
 
 }  // namespace expertscope
