@@ -103,7 +103,8 @@ void SynthPlan::add_metadata() {
   add("embedding_length", s.width);
   add("block_count", s.layers);
   add("feed_forward_length", s.dense_ff);
-  if (s.dense_ff != s.expert_ff) add("expert_feed_forward_length", s.expert_ff);
+  // Qwen files without it mean something else by the former.
+  if (s.dense_ff != s.expert_ff || s.architecture == "qwen3moe") add("expert_feed_forward_length", s.expert_ff);
   add("expert_count", s.experts);
   add("expert_used_count", s.top_k);
   add("attention.head_count", s.heads);
