@@ -74,6 +74,18 @@ MachineProfile find_profile(const std::string& name_or_path) {
                                own.empty() ? "" : ", or of your own: ", fmt::join(own, ", ")));
 }
 
+MachineProfile emulated_profile(const std::string& machine) {
+  constexpr std::string_view prefix = "emulated:";
+  if (!machine.starts_with(prefix) || machine.size() == prefix.size())
+    throw InputError(fmt::format(
+        "--machine: '{}' is not emulated:PROFILE; see `expertscope machines` for the profiles there are", machine));
+  try {
+    return find_profile(machine.substr(prefix.size()));
+  } catch (const InputError& error) {
+    throw InputError(std::string("--machine: ") + error.what());
+  }
+}
+
 Calibration find_calibration(const std::string& gpu, int threads) {
   const std::string path = calibrated_path(gpu, threads);
   std::error_code error;

@@ -22,6 +22,9 @@ std::vector<std::string> own_profiles();  // names, sorted
 // there is.
 MachineProfile find_profile(const std::string& name_or_path);
 
+// The profile of "emulated:PROFILE", as --machine takes it. InputError names the option.
+MachineProfile emulated_profile(const std::string& machine);
+
 // What a session of a real GPU predicts with.
 struct Calibration {
   std::optional<MachineProfile> profile;  // nothing: the machine's own quick values

@@ -33,9 +33,7 @@ auto blaming(const char* option, Function&& function) {
 // The profile to emulate, or nothing where the run is to be on the CUDA device. A GPU that is there and cannot be used
 // is a notice.
 std::optional<MachineProfile> choose_machine(const std::string& machine, RunPlan& plan) {
-  constexpr std::string_view emulated = "emulated:";
-  if (machine.starts_with(emulated) && machine.size() > emulated.size())
-    return blaming("--machine", [&] { return find_profile(machine.substr(emulated.size())); });
+  if (machine.starts_with("emulated:")) return emulated_profile(machine);
   if (!machine.empty() && machine != "cuda")
     throw InputError(fmt::format(
         "--machine: '{}' is neither cuda nor emulated:PROFILE; see `expertscope machines` for the profiles there are",

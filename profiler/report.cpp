@@ -58,17 +58,6 @@ Json overlap_block(const Overlap& o) {
           {"cpu_hidden_share", o.cpu_hidden_share()}};
 }
 
-Json attribution_block(const Trace& trace, TimeRange range) {
-  const Attribution attribution = attribute_decode(trace, range);
-  Json block = Json::object();
-  for (int i = 0; i < kTimeParts; ++i) {
-    const auto part = static_cast<TimePart>(i);
-    block[std::string(name(part))] =
-        attribution.tokens ? seconds(attribution[part]) / static_cast<double>(attribution.tokens) : 0.0;
-  }
-  return block;
-}
-
 // Generated tokens whose step skipped, replaced, or ran an expert ahead or below native precision.
 std::uint64_t inexact_tokens(const Trace& trace) {
   std::uint64_t tokens = 0;
@@ -156,6 +145,7 @@ Json epochs_block(const Trace& trace) {
     entry["decode"] = decode_block(trace, range);
     entry["experts"] = experts_blocks(trace, range);
     entry["overlap"] = overlap_block(overlap(trace, range));
+    entry["attribution_seconds_per_token"] = attribution_block(trace, range);
     list.push_back(std::move(entry));
   }
   return list;
@@ -209,6 +199,17 @@ Json wall_block(const Trace& trace) {
 }
 
 }  // namespace
+
+Json attribution_block(const Trace& trace, TimeRange range) {
+  const Attribution attribution = attribute_decode(trace, range);
+  Json block = Json::object();
+  for (int i = 0; i < kTimeParts; ++i) {
+    const auto part = static_cast<TimePart>(i);
+    block[std::string(name(part))] =
+        attribution.tokens ? seconds(attribution[part]) / static_cast<double>(attribution.tokens) : 0.0;
+  }
+  return block;
+}
 
 Json experts_block(const ExpertCounts& c) {
   return {{"picks", c.picks},

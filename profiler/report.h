@@ -20,6 +20,7 @@ nlohmann::ordered_json make_report(const Trace&);
 nlohmann::ordered_json experts_block(const ExpertCounts&);
 nlohmann::ordered_json transfers_block(const Trace&, TimeRange = {});
 nlohmann::ordered_json decode_block(const Trace&, TimeRange = {});
+nlohmann::ordered_json attribution_block(const Trace&, TimeRange = {});
 
 // Bytes as text that any JSON reader takes: what is not valid UTF-8 becomes U+FFFD.
 std::string valid_utf8(std::string_view bytes);

@@ -1,5 +1,6 @@
 #include "app/commands/replay.h"
 
+#include <algorithm>
 #include <atomic>
 #include <exception>
 #include <memory>
@@ -8,12 +9,14 @@
 
 #include <fmt/format.h>
 
+#include "app/machine_profiles.h"
 #include "app/options.h"
 #include "app/replay_list.h"
 #include "app/trace_observer.h"
 #include "engine/error.h"
 #include "engine/policy/prior.h"
 #include "engine/run/replay.h"
+#include "profiler/health.h"
 #include "profiler/metrics.h"
 #include "profiler/report.h"
 #include "profiler/trace.h"
@@ -25,7 +28,7 @@ namespace {
 using Json = nlohmann::ordered_json;
 
 struct Options {
-  std::string file, policies, cache_ratios = "recorded", prior;
+  std::string file, policies, cache_ratios = "recorded", machine, prior;
   bool json = false;
 };
 
@@ -39,12 +42,30 @@ struct Job {
   Json result;
 };
 
+// A run's policies and cache sizes, one after the other.
+Json epochs_of(const Trace& trace, TimeRange range) {
+  Json epochs = Json::array();
+  for (std::size_t i = 0; i < trace.epochs.size(); ++i) {
+    TimeRange part = range_of_epoch(trace, i);
+    part.end_ns = std::min(part.end_ns, range.end_ns);
+    Json decode = decode_block(trace, part);
+    decode.erase("label");
+    epochs.push_back({{"policy", valid_utf8(trace.epochs[i].policy_spec)},
+                      {"cache_ratio", trace.epochs[i].cache_ratio},
+                      {"decode", std::move(decode)},
+                      {"attribution_seconds_per_token", attribution_block(trace, part)}});
+  }
+  return epochs;
+}
+
 Json blocks_of(const Trace& trace, const std::string& policy, double cache_ratio, Label label, TimeRange range = {}) {
   Json json = {{"policy", policy}, {"cache_ratio", cache_ratio}};
   json["experts"] = {{"prefill", experts_block(count_experts(trace, Phase::prefill, range))},
                      {"decode", experts_block(count_experts(trace, Phase::decode, range))}};
   json["transfers"] = transfers_block(trace, range);
   json["decode"] = decode_block(trace, range);
+  json["attribution_seconds_per_token"] = attribution_block(trace, range);
+  json["epochs"] = epochs_of(trace, range);
   json["label"] = name(label);
   return json;
 }
@@ -127,11 +148,38 @@ TimeRange replayed_part(const Trace& trace, const RecordedRun& run) {
   return range;
 }
 
+// What the user has to know of the comparison.
+std::vector<HealthNote> notes_of(const Trace& trace, const RecordedRun& run) {
+  std::vector<HealthNote> notes;
+  if (run.steps.size() < trace.steps.size())
+    notes.push_back(
+        {"replay.incomplete", Severity::loss, trace.steps.size() - run.steps.size(),
+         fmt::format("Routes of step {} were lost or damaged: the first {} of {} steps are replayed, and the "
+                     "session's own numbers here are those of the same steps.",
+                     trace.steps[run.steps.size()].step, run.steps.size(), trace.steps.size())});
+  return notes;
+}
+
+Json health_json(const std::vector<HealthNote>& notes) {
+  Json health = Json::object();
+  for (const HealthNote& note : notes)
+    health[note.code] = {{"severity", name(note.severity)}, {"count", note.count}, {"text", note.text}};
+  return health;
+}
+
+std::string health_text(const std::vector<HealthNote>& notes) {
+  std::string text;
+  for (const HealthNote& note : notes)
+    text += fmt::format("  health    {} ({}): {}\n", note.code, name(note.severity), note.text);
+  return text;
+}
+
 int run_replay(const Options& options) {
   SessionReader reader(options.file);
   Trace trace;
   trace.append(reader.read_all());
-  const RecordedRun run = reader.read_recorded_run();
+  RecordedRun run = reader.read_recorded_run();
+  if (!options.machine.empty()) run.info.profile_json = to_json(emulated_profile(options.machine));
   if (run.steps.empty()) throw InputError(options.file + ": holds no complete step, so there is nothing to replay");
   std::vector<Job> jobs = list_jobs(options, run);
   simulate_all(run, jobs);
@@ -144,10 +192,11 @@ int run_replay(const Options& options) {
     else
       skipped.push_back({{"policy", job.policy}, {"cache_ratio", job.cache_ratio}, {"why", job.why_not}});
   }
+  const std::vector<HealthNote> notes = notes_of(trace, run);
   if (options.json)
-    print_json({{"recorded", recorded}, {"results", results}, {"skipped", skipped}});
+    print_json({{"recorded", recorded}, {"results", results}, {"skipped", skipped}, {"health", health_json(notes)}});
   else
-    print(table(recorded, results, skipped));
+    print(table(recorded, results, skipped) + health_text(notes));
   return kExitDone;
 }
 
@@ -168,6 +217,11 @@ void add_replay(CLI::App& program, Action& action) {
       ->add_option("--cache-ratios", options->cache_ratios,
                    "Comma-separated, each 0 to 1, or recorded: the session's own [recorded]")
       ->type_name("LIST");
+  command
+      ->add_option("--machine", options->machine,
+                   "emulated:PROFILE, the machine to simulate, with the name of a profile or the path of a file [the "
+                   "session's own]")
+      ->type_name("MACHINE");
   command->add_option("--prior", options->prior, "What a policy knows before it starts, a JSON file [none]")
       ->type_name("FILE");
   command->add_flag("--json", options->json, "As JSON");

@@ -3,6 +3,7 @@
 #include <set>
 
 #include <gmock/gmock.h>
+#include <sqlite3.h>
 
 #include "engine/policy/registry.h"
 #include "tests/app/program.h"
@@ -104,6 +105,39 @@ TEST_F(Replay, WhatWasAskedForByNameIsRefusedInsteadOfLeftOut) {
   capture("a.expertscope", {"--record-gates", "0"});
   expect_refused({"replay", path("a.expertscope"), "--policies", "lookahead", "--cache-ratios", "0.25"},
                  "--record-gates");
+}
+
+TEST_F(Replay, OnAnotherMachineHasItsSpeedAndTheSameRoutes) {
+  capture("a.expertscope", {"--machine", "emulated:rtx4090-pcie4"});
+  capture("b.expertscope", {"--machine", "emulated:a6000-pcie4"});
+  const Json on_own = replay("a.expertscope", {"--policies", "recorded"})["results"][0];
+  const Json on_other =
+      replay("a.expertscope", {"--policies", "recorded", "--machine", "emulated:a6000-pcie4"})["results"][0];
+  const Json other = replay("b.expertscope", {"--policies", "recorded"})["results"][0];
+  EXPECT_EQ(on_other, other);
+  EXPECT_NE(on_own["decode"]["tokens_per_s"], other["decode"]["tokens_per_s"]);
+  expect_refused({"replay", path("a.expertscope"), "--policies", "recorded", "--machine", "cuda"}, "--machine");
+  expect_refused({"replay", path("a.expertscope"), "--policies", "recorded", "--machine", "emulated:x"}, "a6000-pcie4");
+}
+
+TEST_F(Replay, OfASessionThatLostRoutesSaysHowFarItWent) {
+  capture("a.expertscope", {"--tokens", "16"});
+  EXPECT_TRUE(replay("a.expertscope", {"--policies", "lfu"})["health"].empty());
+  sqlite3* database = nullptr;
+  ASSERT_EQ(sqlite3_open(path("a.expertscope").c_str(), &database), SQLITE_OK);
+  ASSERT_EQ(sqlite3_exec(database, "DELETE FROM route WHERE step = 9 AND layer = 3", nullptr, nullptr, nullptr),
+            SQLITE_OK);
+  ASSERT_EQ(sqlite3_changes(database), 1);
+  sqlite3_close(database);
+  const Json replayed = replay("a.expertscope", {"--policies", "lfu"});
+  const Json& note = replayed["health"]["replay.incomplete"];
+  EXPECT_EQ(note["severity"], "loss");
+  EXPECT_EQ(note["count"], 16 - 9);
+  EXPECT_THAT(note["text"].get<std::string>(), ::testing::HasSubstr("Routes of step 9"));
+  EXPECT_EQ(replayed["recorded"]["decode"]["tokens"], replayed["results"][0]["decode"]["tokens"]);
+  EXPECT_EQ(replayed["recorded"]["decode"]["tokens"], 8);
+  const Outcome outcome = run_program({"replay", path("a.expertscope"), "--policies", "lfu"});
+  EXPECT_THAT(outcome.out, ::testing::HasSubstr("replay.incomplete (loss)"));
 }
 
 TEST_F(Replay, PrintsATableForPeople) {
