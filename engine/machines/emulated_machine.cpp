@@ -114,7 +114,9 @@ class EmulatedMachine final : public Machine, private LaneEvents {
   LayerRoutes wait_routes() override;
   Ticket expert_on_gpu(const Demand& demand, SlotId slot, Ticket after) override {
     catch_up();
-    return queue_gpu_expert(demand, slot, after);
+    const Ticket ticket = queue_gpu_expert(demand, slot, after);
+    spend_on_host(WorkKind::routing_sync, costs_.issue_ns(WorkKind::expert));
+    return ticket;
   }
   Ticket expert_on_cpu(const Demand& demand) override;
   void combine(int layer, std::span<const Ticket> experts) override;
@@ -135,7 +137,7 @@ class EmulatedMachine final : public Machine, private LaneEvents {
   TimeNs completed_ns(Ticket t) const override { return simulation_.done_ns(t); }
   TimeNs copy_cost_ns() const override { return alone_ns(costs_.expert_copy()); }
   TimeNs gpu_expert_cost_ns(int rows) const override {
-    return alone_ns(costs_.on_gpu(costs_.expert(static_cast<std::size_t>(rows))));
+    return alone_ns(costs_.on_gpu(WorkKind::expert, costs_.expert(static_cast<std::size_t>(rows))));
   }
   TimeNs cpu_expert_cost_ns(int rows) const override {
     return alone_ns(costs_.on_cpu(costs_.expert(static_cast<std::size_t>(rows))));
@@ -150,7 +152,7 @@ class EmulatedMachine final : public Machine, private LaneEvents {
   std::uint32_t keep(const Payload& payload);
   Ticket queue_gpu(WorkKind kind, int layer, Work work, std::span<const Ticket> after);
   Payload expert_payload(const Demand& demand, Work work, Lane lane) const;
-  Ticket queue_gpu_expert(const Demand& demand, SlotId slot, Ticket after);
+  Ticket queue_gpu_expert(const Demand& demand, SlotId slot, Ticket after, bool joins_the_last = false);
   Ticket queue_activations(Lane lane, const Demand& demand, Ticket after);
   void wait_and_sync(Ticket t);
   void spend_on_host(WorkKind kind, TimeNs ns);
@@ -196,6 +198,7 @@ class EmulatedMachine final : public Machine, private LaneEvents {
   DemandGroups groups_;
   std::span<Demand> demands_;
   TimeNs asked_ns_ = 0;
+  bool cpu_runs_ = false;  // an expert of this layer is on the CPU already
   Ticket router_ = 0, combine_ = 0, head_ = 0, activations_out_ = 0;
   WorkKind host_work_ = WorkKind::policy;
   std::vector<float> gate_logits_;
@@ -255,9 +258,11 @@ Ticket EmulatedMachine::queue_gpu(WorkKind kind, int layer, Work work, std::span
             .tokens = static_cast<std::uint16_t>(tokens_.size()),
             .kind = kind,
             .lane = Lane::gpu};
-  LaneOp op = costs_.on_gpu(work);
+  LaneOp op = costs_.on_gpu(kind, work);
   op.payload = keep(p);
-  return simulation_.add(std::move(op), after.data(), after.size());
+  const Ticket ticket = simulation_.add(std::move(op), after.data(), after.size());
+  spend_on_host(WorkKind::routing_sync, costs_.issue_ns(kind));
+  return ticket;
 }
 
 Payload EmulatedMachine::expert_payload(const Demand& demand, Work work, Lane lane) const {
@@ -274,11 +279,12 @@ Payload EmulatedMachine::expert_payload(const Demand& demand, Work work, Lane la
   return p;
 }
 
-Ticket EmulatedMachine::queue_gpu_expert(const Demand& demand, SlotId slot, Ticket after) {
+Ticket EmulatedMachine::queue_gpu_expert(const Demand& demand, SlotId slot, Ticket after, bool joins_the_last) {
   const Work work = costs_.expert(demand.rows.size());
   Payload p = expert_payload(demand, work, Lane::gpu);
   p.slot = slot;
-  LaneOp op = costs_.on_gpu(work);
+  LaneOp op = costs_.on_gpu(WorkKind::expert, work);
+  if (joins_the_last) op.fixed_ns = 0;
   op.payload = keep(p);
   return simulation_.add(std::move(op), &after, 1);
 }
@@ -301,6 +307,7 @@ Ticket EmulatedMachine::copy_expert(const ExpertCopy& request) {
   p.publish = request.publish;
   LaneOp op = costs_.expert_copy();
   op.device = request.device;
+  if (simulation_.is_idle(op.lane, op.device)) op.fixed_ns += static_cast<double>(costs_.idle_link_ns());
   op.copy_class = copy_class(request.reason);
   op.payload = keep(p);
   return simulation_.add(std::move(op), &request.after, 1);
@@ -332,6 +339,8 @@ Ticket EmulatedMachine::expert_on_cpu(const Demand& demand) {
   if (activations_out_ == 0) activations_out_ = queue_activations(Lane::d2h, demand, router_);
   const Work work = costs_.expert(demand.rows.size());
   LaneOp op = costs_.on_cpu(work);
+  if (cpu_runs_ && costs_.starts_together()) op.fixed_ns = 0;
+  cpu_runs_ = true;
   op.payload = keep(expert_payload(demand, work, Lane::cpu));
   const Ticket computed = simulation_.add(std::move(op), &activations_out_, 1);
   return queue_activations(Lane::h2d, demand, computed);
@@ -356,6 +365,9 @@ void EmulatedMachine::router(const RouterRequest& request) {
   given_.assign(request.given.begin(), request.given.end());
   router_ = queue_gpu(WorkKind::router, request.layer, costs_.router(1 + request.lookahead_used, tokens_.size()), {});
   activations_out_ = 0;
+  cpu_runs_ = false;
+  // Experts that are there are queued behind the router, before it is known which they are.
+  if (request.start_resident) spend_on_host(WorkKind::routing_sync, costs_.issue_ns(WorkKind::expert));
 }
 
 LayerRoutes EmulatedMachine::wait_routes() {
@@ -505,9 +517,12 @@ void EmulatedMachine::finish_router(TimeNs at) {
   }
   demands_ = groups_.group(request_.layer, shape_.experts, routes_);
   if (!request_.start_resident) return;
+  bool joins_the_last = false;
   for (Demand& d : demands_) {
     const SlotId slot = entry(d.expert);
-    if (slot != kNone16) d.started = queue_gpu_expert(d, slot, 0);
+    if (slot == kNone16) continue;
+    d.started = queue_gpu_expert(d, slot, 0, joins_the_last);
+    joins_the_last = costs_.starts_together();
   }
 }
 

@@ -30,21 +30,26 @@ LaneSimulation::LaneSimulation(LaneEvents& events, int devices, double host_byte
   for (Lane lane : {Lane::cpu, Lane::storage}) lanes_.push_back({.lane = lane});
 }
 
-LaneSimulation::LaneState& LaneSimulation::lane_of(const LaneOp& op) {
-  const auto device = static_cast<std::size_t>(op.device);
+std::size_t LaneSimulation::lane_index(Lane lane, std::uint8_t device) const {
+  const auto of_device = std::size_t{3} * device;
   const auto shared = static_cast<std::size_t>(3 * devices_);
-  switch (op.lane) {
+  switch (lane) {
     case Lane::gpu:
-      return lanes_[3 * device];
+      return of_device;
     case Lane::h2d:
-      return lanes_[3 * device + 1];
+      return of_device + 1;
     case Lane::d2h:
-      return lanes_[3 * device + 2];
+      return of_device + 2;
     case Lane::cpu:
-      return lanes_[shared];
+      return shared;
     default:
-      return lanes_[shared + 1];
+      return shared + 1;
   }
+}
+
+bool LaneSimulation::is_idle(Lane lane, std::uint8_t device) const {
+  const LaneState& state = lanes_[lane_index(lane, device)];
+  return state.running == nullptr && state.queued == 0;
 }
 
 Ticket LaneSimulation::add(LaneOp op, const Ticket* after, std::size_t after_count) {

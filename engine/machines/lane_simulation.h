@@ -70,6 +70,7 @@ class LaneSimulation {
   TimeNs done_ns(Ticket t) const;  // of a done ticket not yet forgotten
   const LaneOp& find(Ticket) const;
   void change_class(Ticket, std::uint8_t copy_class);  // of a copy that is not done
+  bool is_idle(Lane, std::uint8_t device) const;       // nothing runs on it, nothing is queued for it
   bool cancel(Ticket);                                 // a copy that has not begun; false otherwise
   void forget_done();                                  // lets go of operations that are done, oldest first
 
@@ -84,7 +85,8 @@ class LaneSimulation {
   };
 
   LaneOp& at(Ticket t) { return ops_[t - first_]; }
-  LaneState& lane_of(const LaneOp&);
+  std::size_t lane_index(Lane, std::uint8_t device) const;
+  LaneState& lane_of(const LaneOp& op) { return lanes_[lane_index(op.lane, op.device)]; }
   LaneOp* next_on(LaneState&);
   bool better_copy_waits(LaneState&, const LaneOp& running);
   void start_idle_lanes();

@@ -67,14 +67,23 @@ Work OperationCosts::head(std::size_t tokens) const {
 
 // --- how long it takes where
 
-LaneOp OperationCosts::on_gpu(Work work) const {
+LaneOp OperationCosts::on_gpu(WorkKind kind, Work work) const {
   const GpuProfile& gpu = profile_.gpus[0];
+  const auto measured = std::ranges::find(gpu.operations, kind, &OperationRate::kind);
+  const bool known = measured != gpu.operations.end();
   LaneOp op;
   op.lane = Lane::gpu;
-  op.fixed_ns = gpu.launch_s * kNs;
-  op.work_ns = kNs * std::max(static_cast<double>(work.bytes) / gpu.memory_bytes_per_s,
-                              static_cast<double>(work.flops) / gpu.flops_per_s);
+  op.fixed_ns = (known ? measured->fixed_s : gpu.launch_s) * kNs;
+  op.work_ns =
+      kNs * std::max(static_cast<double>(work.bytes) / (known ? measured->bytes_per_s : gpu.memory_bytes_per_s),
+                     static_cast<double>(work.flops) / gpu.flops_per_s);
   return op;
+}
+
+TimeNs OperationCosts::issue_ns(WorkKind kind) const {
+  const std::vector<OperationRate>& operations = profile_.gpus[0].operations;
+  const auto measured = std::ranges::find(operations, kind, &OperationRate::kind);
+  return measured != operations.end() ? to_ns(measured->issue_s) : 0;
 }
 
 LaneOp OperationCosts::on_cpu(Work work) const {
@@ -109,6 +118,11 @@ LaneOp OperationCosts::activation_copy(Lane lane, std::size_t rows) const {
   op.work_ns = kNs * static_cast<double>(op.bytes) / rate;
   op.host_bytes_per_s = rate;
   return op;
+}
+
+TimeNs OperationCosts::sampling_ns() const {
+  const double vocab = cost_.width > 0 ? cost_.head_parameters / cost_.width : 0;
+  return to_ns(profile_.host.sampling_s + profile_.host.sampling_logit_s * vocab);
 }
 
 // --- what it takes up

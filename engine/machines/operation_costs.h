@@ -36,13 +36,17 @@ class OperationCosts {
   std::int64_t activation_bytes(std::size_t rows) const;
 
   // --- how long it takes where
-  LaneOp on_gpu(Work) const;
+  LaneOp on_gpu(WorkKind, Work) const;
   LaneOp on_cpu(Work) const;
-  LaneOp expert_copy() const;  // host to device; nothing with unified memory
+  LaneOp expert_copy() const;       // host to device; nothing with unified memory
+  TimeNs issue_ns(WorkKind) const;  // of the host, to queue it; 0 where that is not known
+  // Whether experts that start together take the fixed part once, on the GPU as on the CPU.
+  bool starts_together() const { return !profile_.gpus[0].operations.empty(); }
+  TimeNs idle_link_ns() const { return to_ns(profile_.link.start_s); }  // more for a copy that finds the link idle
   LaneOp activation_copy(Lane, std::size_t rows) const;
   TimeNs sync_ns() const { return to_ns(profile_.gpus[0].sync_s); }
   TimeNs policy_ns() const { return to_ns(profile_.host.policy_s); }
-  TimeNs sampling_ns() const { return to_ns(profile_.host.sampling_s); }
+  TimeNs sampling_ns() const;
 
   // --- what it takes up. InputError with the sums when that is more than there is.
   MemoryUse memory(int slots, int staging_slots) const;

@@ -20,7 +20,26 @@ constexpr double kMaxRate = 1e18;
 constexpr double kMaxSeconds = 10;
 constexpr std::int64_t kMaxBytes = std::int64_t{1} << 50;
 
-GpuProfile parse_gpu(JsonFields f) {
+constexpr WorkKind kOperations[] = {WorkKind::embed,  WorkKind::attention, WorkKind::router,
+                                    WorkKind::expert, WorkKind::combine,   WorkKind::head};
+
+std::vector<OperationRate> parse_operations(JsonFields f, const json& given) {
+  std::vector<OperationRate> operations;
+  for (const WorkKind kind : kOperations) {
+    const std::string key(name(kind));
+    if (!given.contains(key)) continue;
+    JsonFields rate = f.object(key);
+    operations.push_back({.kind = kind,
+                          .fixed_s = rate.number("fixed_s", 0, kMaxSeconds),
+                          .bytes_per_s = rate.number("bytes_per_s", 1, kMaxRate),
+                          .issue_s = rate.number_or("issue_s", 0, kMaxSeconds, 0)});
+    rate.refuse_others();
+  }
+  f.refuse_others();
+  return operations;
+}
+
+GpuProfile parse_gpu(JsonFields f, const json& given) {
   GpuProfile g;
   g.name = f.text("name");
   g.memory_bytes = f.integer("memory_bytes", 1, kMaxBytes);
@@ -28,6 +47,7 @@ GpuProfile parse_gpu(JsonFields f) {
   g.flops_per_s = f.number("flops_per_s", 1, kMaxRate);
   g.launch_s = f.number("launch_s", 0, kMaxSeconds);
   g.sync_s = f.number("sync_s", 0, kMaxSeconds);
+  if (given.contains("operations")) g.operations = parse_operations(f.object("operations"), given["operations"]);
   f.refuse_others();
   return g;
 }
@@ -37,6 +57,7 @@ LinkProfile parse_link(JsonFields f) {
   l.h2d_bytes_per_s = f.number("h2d_bytes_per_s", 1, kMaxRate);
   l.d2h_bytes_per_s = f.number("d2h_bytes_per_s", 1, kMaxRate);
   l.latency_s = f.number("latency_s", 0, kMaxSeconds);
+  l.start_s = f.number_or("start_s", 0, kMaxSeconds, 0);
   l.chunk_bytes = f.integer("chunk_bytes", 1, kMaxBytes);
   f.refuse_others();
   return l;
@@ -52,6 +73,7 @@ HostProfile parse_host(JsonFields f) {
   h.task_s = f.number("task_s", 0, kMaxSeconds);
   h.policy_s = f.number("policy_s", 0, kMaxSeconds);
   h.sampling_s = f.number("sampling_s", 0, kMaxSeconds);
+  h.sampling_logit_s = f.number_or("sampling_logit_s", 0, kMaxSeconds, 0);
   f.refuse_others();
   return h;
 }
@@ -88,7 +110,7 @@ MachineProfile parse_profile(const std::string& json_text, const std::string& or
   const json& gpus = f.child("gpus");
   if (!gpus.is_array() || gpus.empty() || gpus.size() > 16) f.fail("gpus", "must be a list of 1 to 16 GPUs");
   for (std::size_t i = 0; i < gpus.size(); ++i)
-    p.gpus.push_back(parse_gpu(JsonFields(gpus[i], fmt::format("{}.gpus[{}]", origin, i))));
+    p.gpus.push_back(parse_gpu(JsonFields(gpus[i], fmt::format("{}.gpus[{}]", origin, i)), gpus[i]));
   if (!p.unified_memory || root.contains("link")) p.link = parse_link(f.object("link"));
   p.host = parse_host(f.object("host"));
   JsonFields storage = f.object("storage");
@@ -115,6 +137,9 @@ std::string to_json(const MachineProfile& p) {
                     {"flops_per_s", g.flops_per_s},
                     {"launch_s", g.launch_s},
                     {"sync_s", g.sync_s}});
+    for (const OperationRate& rate : g.operations)
+      gpus.back()["operations"][std::string(name(rate.kind))] = {
+          {"fixed_s", rate.fixed_s}, {"bytes_per_s", rate.bytes_per_s}, {"issue_s", rate.issue_s}};
   }
   nlohmann::ordered_json out = {{"name", p.name},
                                 {"source", p.source},
@@ -126,6 +151,7 @@ std::string to_json(const MachineProfile& p) {
                    {"d2h_bytes_per_s", p.link.d2h_bytes_per_s},
                    {"latency_s", p.link.latency_s},
                    {"chunk_bytes", p.link.chunk_bytes}};
+    if (p.link.start_s > 0) out["link"]["start_s"] = p.link.start_s;
   }
   out["host"] = {{"memory_bytes", p.host.memory_bytes},
                  {"memory_bytes_per_s", p.host.memory_bytes_per_s},
@@ -135,6 +161,7 @@ std::string to_json(const MachineProfile& p) {
                  {"task_s", p.host.task_s},
                  {"policy_s", p.host.policy_s},
                  {"sampling_s", p.host.sampling_s}};
+  if (p.host.sampling_logit_s > 0) out["host"]["sampling_logit_s"] = p.host.sampling_logit_s;
   out["storage"] = {{"read_bytes_per_s", p.storage.read_bytes_per_s}, {"latency_s", p.storage.latency_s}};
   for (const Measurement& m : p.measured) {
     out["measured"].push_back(

@@ -7,7 +7,17 @@
 #include <string>
 #include <vector>
 
+#include "engine/ids.h"
+
 namespace expertscope {
+
+// What one kind of operation takes with this program's own kernels: a fixed part, with the gap before it, and a rate.
+struct OperationRate {
+  WorkKind kind = WorkKind::expert;
+  double fixed_s = 0;
+  double bytes_per_s = 0;
+  double issue_s = 0;  // of the host, to queue it
+};
 
 struct GpuProfile {
   std::string name;
@@ -16,11 +26,15 @@ struct GpuProfile {
   double flops_per_s = 0;         // 16-bit matrix products, achievable
   double launch_s = 0;            // fixed cost of one operation on the lane
   double sync_s = 0;              // until the host knows that an operation finished
+  // Measured on a real machine, or empty: every operation then takes launch_s and runs at memory_bytes_per_s. Where
+  // they are known, experts that start together are one operation, as on a real machine.
+  std::vector<OperationRate> operations;
 };
 
 struct LinkProfile {                                // unused with unified memory
   double h2d_bytes_per_s = 0, d2h_bytes_per_s = 0;  // pinned, large
   double latency_s = 0;                             // of one copy
+  double start_s = 0;                               // more for a copy that finds the link idle
   std::int64_t chunk_bytes = 0;                     // a better class overtakes at this boundary
 };
 
@@ -30,9 +44,10 @@ struct HostProfile {
   double shared_memory_bytes_per_s = 0;  // by CPU experts and the link together
   double flops_per_s = 0;
   int threads = 0;
-  double task_s = 0;      // fixed cost of one CPU expert
-  double policy_s = 0;    // deciding one layer
-  double sampling_s = 0;  // sampling one token
+  double task_s = 0;            // fixed cost of one CPU expert
+  double policy_s = 0;          // deciding one layer
+  double sampling_s = 0;        // sampling one token
+  double sampling_logit_s = 0;  // more for each token of the vocabulary
 };
 
 struct StorageProfile {
