@@ -6,8 +6,8 @@
 // run in the order in which they were queued, except copies, which run by class (see copy_expert). An operation waits
 // on its lane for the tickets it is given. Only the wait_* calls block the host.
 //
-// A step is: begin_step; for each layer attention, router, wait_routes, [copy_expert | expert_on_gpu | expert_on_cpu]…,
-// combine; then head and wait_logits.
+// A step is: begin_step; for each layer attention, router, wait_routes, [revise], [copy_expert | expert_on_gpu |
+// expert_on_cpu | expert_on_cpu_early]…, combine; then head and wait_logits.
 //
 // Threads: one engine thread calls everything here. Failures of the world (out of memory, a lost device) throw
 // RunError; what cannot fit is refused with InputError before anything runs.
@@ -17,6 +17,7 @@
 #include <span>
 #include <vector>
 
+#include "engine/assert.h"
 #include "engine/ids.h"
 #include "engine/model/arithmetic.h"
 #include "engine/observer.h"
@@ -41,8 +42,9 @@ struct Demand {
 // What the host learns of a layer's routing. Valid until the next router().
 struct LayerRoutes {
   TimeNs asked_ns = 0;                  // when the router finished on the device
-  std::span<const RouteRecord> tokens;  // one for each token of the step
-  std::span<const Demand> demands;      // by best rank, then expert
+  std::span<const RouteRecord> tokens;  // the router's word, one for each token of the step
+  std::span<const Demand> truth;        // its picks by expert: by best rank, then expert
+  std::span<const Demand> demands;      // what is executed, in the same order: the truth unless a policy revised it
 };
 
 struct RouterRequest {
@@ -50,7 +52,10 @@ struct RouterRequest {
   // Gates of this many coming layers, applied to this layer's input: what the policy uses is charged, what is only
   // recorded is not (the profiler's cost is 0 in modelled time), so a replay that uses fewer gates sees its own costs.
   int lookahead_used = 0, lookahead_recorded = 0;
-  bool start_resident = true;          // start demanded experts that have a usable slot without asking the host
+  bool start_resident = true;  // start demanded experts that have a usable slot without asking the host
+  // What the layer executes whatever its router says: decided by an inexact policy one layer earlier. Its own router is
+  // then not charged; its word is still recorded. Empty: the router's picks.
+  std::span<const RouteRecord> executed;
   std::span<const RouteRecord> given;  // replay: the recorded routes of the step's tokens; empty = compute them
 };
 
@@ -104,10 +109,16 @@ class Machine {
   virtual void attention(int layer) = 0;
   virtual void router(const RouterRequest&) = 0;
   virtual LayerRoutes wait_routes() = 0;
+  // Inexact policies change what the layer executes: picks of expert kNone16 are left out, outputs are summed with the
+  // given weights. Only where the device started nothing by itself. A machine that cannot says so in can_revise().
+  virtual bool can_revise() const { return false; }
+  virtual LayerRoutes revise(std::span<const RouteRecord>) { ES_ASSERT(false, "this machine revises nothing"); }
   // Runs the expert's rows from a slot, after `after` (the copy that fills it).
   virtual Ticket expert_on_gpu(const Demand&, SlotId, Ticket after) = 0;
   // Runs them on the CPU from the host store; the machine moves the rows there and the results back.
   virtual Ticket expert_on_cpu(const Demand&) = 0;
+  // Runs rows of an expert of the next layer on this layer's input; that layer's combine takes the results.
+  virtual Ticket expert_on_cpu_early(const Demand&) { ES_ASSERT(false, "this machine computes nothing early"); }
   // Sums the experts' outputs in rank order into the residual stream, after all the tickets.
   virtual void combine(int layer, std::span<const Ticket> experts) = 0;
   virtual void head() = 0;         // of the tokens that want logits; nothing runs when none does

@@ -36,7 +36,7 @@ struct Payload {
   CopyRecord copy;
   SlotId slot = kNone16;           // read by an expert on the GPU, written by a copy
   bool publish = false;            // copies
-  const Demand* demand = nullptr;  // experts: of the current layer
+  const Demand* demand = nullptr;  // experts: of the current layer; nullptr when computed early
 };
 
 class EmulatedMachine final : public Machine, private LaneEvents {
@@ -118,7 +118,10 @@ class EmulatedMachine final : public Machine, private LaneEvents {
     spend_on_host(WorkKind::routing_sync, costs_.issue_ns(WorkKind::expert));
     return ticket;
   }
+  bool can_revise() const override { return true; }
+  LayerRoutes revise(std::span<const RouteRecord> executed) override;
   Ticket expert_on_cpu(const Demand& demand) override;
+  Ticket expert_on_cpu_early(const Demand& of_next_layer) override;
   void combine(int layer, std::span<const Ticket> experts) override;
   void head() override;
   void wait_logits() override { wait_and_sync(head_); }
@@ -154,6 +157,7 @@ class EmulatedMachine final : public Machine, private LaneEvents {
   Payload expert_payload(const Demand& demand, Work work, Lane lane) const;
   Ticket queue_gpu_expert(const Demand& demand, SlotId slot, Ticket after, bool joins_the_last = false);
   Ticket queue_activations(Lane lane, const Demand& demand, Ticket after);
+  Ticket queue_cpu_expert(const Demand& demand, bool early);
   void wait_and_sync(Ticket t);
   void spend_on_host(WorkKind kind, TimeNs ns);
 
@@ -195,8 +199,9 @@ class EmulatedMachine final : public Machine, private LaneEvents {
   std::vector<TokenInput> tokens_;
   RouterRequest request_;
   std::vector<RouteRecord> given_, routes_;
-  DemandGroups groups_;
-  std::span<Demand> demands_;
+  std::vector<RouteRecord> executed_;  // what runs; empty: the routes
+  DemandGroups groups_, executed_groups_;
+  std::span<Demand> truth_, demands_;
   TimeNs asked_ns_ = 0;
   bool cpu_runs_ = false;  // an expert of this layer is on the CPU already
   Ticket router_ = 0, combine_ = 0, head_ = 0, activations_out_ = 0;
@@ -335,13 +340,26 @@ Ticket EmulatedMachine::queue_activations(Lane lane, const Demand& demand, Ticke
 }
 
 Ticket EmulatedMachine::expert_on_cpu(const Demand& demand) {
+  return queue_cpu_expert(demand, false);
+}
+
+Ticket EmulatedMachine::expert_on_cpu_early(const Demand& of_next_layer) {
+  // The arithmetic is done now, while x_l is there; the time it takes is the lane's.
+  const ExpertId id = of_next_layer.expert;
+  if (arithmetic_ != nullptr) arithmetic_->expert_ahead(id.layer, model_->expert_blob(id), of_next_layer.rows);
+  return queue_cpu_expert(of_next_layer, true);
+}
+
+Ticket EmulatedMachine::queue_cpu_expert(const Demand& demand, bool early) {
   catch_up();
   if (activations_out_ == 0) activations_out_ = queue_activations(Lane::d2h, demand, router_);
   const Work work = costs_.expert(demand.rows.size());
+  Payload p = expert_payload(demand, work, Lane::cpu);
+  if (early) p.demand = nullptr;
   LaneOp op = costs_.on_cpu(work);
   if (cpu_runs_ && costs_.starts_together()) op.fixed_ns = 0;
   cpu_runs_ = true;
-  op.payload = keep(expert_payload(demand, work, Lane::cpu));
+  op.payload = keep(p);
   const Ticket computed = simulation_.add(std::move(op), &activations_out_, 1);
   return queue_activations(Lane::h2d, demand, computed);
 }
@@ -363,7 +381,9 @@ void EmulatedMachine::attention(int layer) {
 void EmulatedMachine::router(const RouterRequest& request) {
   request_ = request;
   given_.assign(request.given.begin(), request.given.end());
-  router_ = queue_gpu(WorkKind::router, request.layer, costs_.router(1 + request.lookahead_used, tokens_.size()), {});
+  executed_.assign(request.executed.begin(), request.executed.end());
+  const int gates = (executed_.empty() ? 1 : 0) + request.lookahead_used;
+  router_ = queue_gpu(WorkKind::router, request.layer, costs_.router(gates, tokens_.size()), {});
   activations_out_ = 0;
   cpu_runs_ = false;
   // Experts that are there are queued behind the router, before it is known which they are.
@@ -372,7 +392,14 @@ void EmulatedMachine::router(const RouterRequest& request) {
 
 LayerRoutes EmulatedMachine::wait_routes() {
   wait_and_sync(router_);
-  return {.asked_ns = asked_ns_, .tokens = routes_, .demands = demands_};
+  return {.asked_ns = asked_ns_, .tokens = routes_, .truth = truth_, .demands = demands_};
+}
+
+LayerRoutes EmulatedMachine::revise(std::span<const RouteRecord> executed) {
+  ES_ASSERT(!request_.start_resident, "revises what the device may have started");
+  executed_.assign(executed.begin(), executed.end());
+  demands_ = executed_groups_.group(request_.layer, shape_.experts, executed_);
+  return {.asked_ns = asked_ns_, .tokens = routes_, .truth = truth_, .demands = demands_};
 }
 
 void EmulatedMachine::combine(int layer, std::span<const Ticket> experts) {
@@ -474,6 +501,7 @@ void EmulatedMachine::finish_work(const Payload& p) {
       arithmetic_->attention(p.work.layer);
       break;
     case WorkKind::expert: {
+      if (p.demand == nullptr) break;
       const ExpertId id = p.demand->expert;
       const auto size = static_cast<std::size_t>(model_->blob_layout(id.layer).bytes);
       const std::span<const std::byte> blob =
@@ -483,7 +511,7 @@ void EmulatedMachine::finish_work(const Payload& p) {
     }
     case WorkKind::combine:
       for (std::size_t t = 0; t < tokens_.size(); ++t) {
-        const RouteRecord& r = routes_[t];
+        const RouteRecord& r = executed_.empty() ? routes_[t] : executed_[t];
         arithmetic_->combine(p.work.layer, static_cast<int>(t), {r.weight.data(), r.picks});
       }
       break;
@@ -515,7 +543,8 @@ void EmulatedMachine::finish_router(TimeNs at) {
   } else {
     routes_.swap(given_);
   }
-  demands_ = groups_.group(request_.layer, shape_.experts, routes_);
+  truth_ = demands_ = groups_.group(request_.layer, shape_.experts, routes_);
+  if (!executed_.empty()) demands_ = executed_groups_.group(request_.layer, shape_.experts, executed_);
   if (!request_.start_resident) return;
   bool joins_the_last = false;
   for (Demand& d : demands_) {

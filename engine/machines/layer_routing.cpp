@@ -58,8 +58,11 @@ std::span<Demand> DemandGroups::group(int layer, int experts, std::span<const Ro
   count_.assign(static_cast<std::size_t>(experts) + 1, 0);
   std::size_t picks = 0;
   for (const RouteRecord& r : tokens) {
-    for (int k = 0; k < r.picks; ++k) ++count_[r.expert[static_cast<std::size_t>(k)] + 1u];
-    picks += r.picks;
+    for (std::size_t k = 0; k < r.picks; ++k) {
+      if (r.expert[k] == kNone16) continue;
+      ++count_[r.expert[k] + 1u];
+      ++picks;
+    }
   }
   std::partial_sum(count_.begin(), count_.end(), count_.begin());
   cursor_.assign(count_.begin(), count_.end() - 1);
@@ -69,6 +72,7 @@ std::span<Demand> DemandGroups::group(int layer, int experts, std::span<const Ro
     const RouteRecord& r = tokens[t];
     for (std::size_t k = 0; k < r.picks; ++k) {
       const std::uint16_t e = r.expert[k];
+      if (e == kNone16) continue;
       Demand& d = by_expert_[e];
       const bool first = cursor_[e] == count_[e];
       d.rank = static_cast<std::uint16_t>(first ? k : std::min<std::size_t>(d.rank, k));

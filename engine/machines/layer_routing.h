@@ -16,7 +16,7 @@ RouteRecord route_record(const RouterRule&, std::uint32_t step, int layer, int t
 // Adds the gate of the next layer ahead.
 void add_gate(const RouterRule&, std::span<const float> logits, RouteRecord&);
 
-// Groups a step's picks by expert. Keeps its storage between calls.
+// Groups a step's picks by expert; those of kNone16 are left out. Keeps its storage between calls.
 class DemandGroups {
  public:
   // Demands by best rank, then expert; their row spans point into this object.

@@ -61,6 +61,7 @@ void Arithmetic::begin_step(std::span<const TokenInput> tokens) {
   ES_ASSERT(!tokens.empty() && tokens.size() <= size(max_tokens_), "a step has 1 to max_step_tokens tokens");
   tokens_.assign(tokens.begin(), tokens.end());
   current_layer_ = -1;
+  ahead_rows_.clear();
   logit_rows_.assign(tokens.size(), -1);
   int logit_rows = 0;
   for (std::size_t t = 0; t < tokens.size(); ++t) {
@@ -192,6 +193,11 @@ void Arithmetic::router(int layer) {
     rms_norm(row(x_, t, width), weights.expert_norm.data(), description_.norm_eps, width, input);
     Kernels::multiply_serial(weights.router.view(), input, row(router_logits_, t, description_.router.experts));
   });
+  for (const ExpertRow& r : ahead_rows_) {
+    const float* output = row(ahead_output_, r.token * description_.router.top_k + r.rank, width);
+    std::copy(output, output + width, output_row(r.token, r.rank));
+  }
+  ahead_rows_.clear();
 }
 
 std::span<const float> Arithmetic::router_logits(int token) const {
@@ -206,6 +212,18 @@ void Arithmetic::lookahead_logits(int other_layer, int token, std::span<float> o
 
 void Arithmetic::expert(int layer, std::span<const std::byte> blob, std::span<const ExpertRow> rows) {
   ES_ASSERT(layer == current_layer_, "experts follow their layer's router");
+  run_expert(layer, blob, rows, expert_output_);
+}
+
+void Arithmetic::expert_ahead(int next_layer, std::span<const std::byte> blob, std::span<const ExpertRow> rows) {
+  ES_ASSERT(next_layer == current_layer_ + 1 && next_layer < description_.layers, "one layer ahead");
+  ahead_output_.resize(expert_output_.size());
+  run_expert(next_layer, blob, rows, ahead_output_);
+  ahead_rows_.insert(ahead_rows_.end(), rows.begin(), rows.end());
+}
+
+void Arithmetic::run_expert(int layer, std::span<const std::byte> blob, std::span<const ExpertRow> rows,
+                            std::vector<float>& output) {
   const ExpertBlobLayout& layout = model_.blob_layout(layer);
   ES_ASSERT(static_cast<std::int64_t>(blob.size()) >= layout.bytes, "a whole expert");
   ES_ASSERT(rows.size() <= tokens_.size(), "an expert meets a token once");
@@ -216,7 +234,7 @@ void Arithmetic::expert(int layer, std::span<const std::byte> blob, std::span<co
     ES_ASSERT(pick.token >= 0 && pick.token < step_tokens(), "a token of the step");
     ES_ASSERT(pick.rank >= 0 && pick.rank < description_.router.top_k, "a rank of the router");
     expert_from_.push_back(row(expert_input_, pick.token, description_.width));
-    expert_to_.push_back(output_row(pick.token, pick.rank));
+    expert_to_.push_back(row(output, pick.token * description_.router.top_k + pick.rank, description_.width));
   }
   const auto hidden = row_pointers(hidden_.data(), static_cast<int>(rows.size()), description_.expert_ff);
   kernels_.gated_multiply(matrix_in_blob(layout.gate, blob.data()), matrix_in_blob(layout.up, blob.data()),

@@ -48,6 +48,10 @@ class Arithmetic {
   // wherever it lies. The blob's start must be 8-byte aligned.
   void expert(int layer, std::span<const std::byte> blob, std::span<const ExpertRow> rows);
 
+  // The same for an expert of the next layer, on this layer's x_l (an inexact policy computes ahead). Its outputs take
+  // their places when that layer's router() has run.
+  void expert_ahead(int next_layer, std::span<const std::byte> blob, std::span<const ExpertRow> rows);
+
   // x += sum over ranks, in rank order, of weights[rank] * output[token][rank]. A rank of weight 0 is left out, so it
   // need not have been computed.
   void combine(int layer, int token, std::span<const float> weights);
@@ -77,6 +81,8 @@ class Arithmetic {
 
   static float* row(std::vector<float>& buffer, int token, int width);
   float* output_row(int token, int rank);
+  void run_expert(int layer, std::span<const std::byte> blob, std::span<const ExpertRow> rows,
+                  std::vector<float>& output);
   std::span<const float> view(const std::vector<float>& buffer, int token, int width) const;
   int step_tokens() const;
   void grow(Sequence& sequence);
@@ -102,6 +108,8 @@ class Arithmetic {
   std::vector<float> router_logits_;                 // [token][experts]
   std::vector<float> hidden_;                        // [rows of one expert][expert_ff]
   std::vector<float> expert_output_;                 // [token][rank][width]
+  std::vector<float> ahead_output_;                  // the same for the next layer; empty until something is computed ahead
+  std::vector<ExpertRow> ahead_rows_;                // what it holds
   std::vector<const float*> expert_from_;            // rows of the expert that runs
   std::vector<float*> expert_to_;
   std::vector<float> logits_;  // [tokens that want them][vocab]

@@ -23,6 +23,7 @@ class ExpertCache;
 struct ExpertUse {
   std::uint64_t last_use_tick = 0;           // 0: never
   std::uint64_t last_use_number = 0;         // of its last demand, in the order in which a layer's demands were planned
+  std::uint64_t previous_use_tick = 0;       // of the use before its last
   std::uint64_t loaded_tick = 0;             // when its current stay in the cache was decided
   std::uint64_t load_number = 0;             // of that load, counting all loads
   std::uint64_t uses = 0;                    // demands since the session began
@@ -50,6 +51,8 @@ struct PolicyState {
   // [layer * experts + expert]: the tick until whose end an expert should stay, predicted but not yet used. What is
   // held is evicted only when nothing else is left, that of the farthest layer first.
   std::vector<std::uint64_t> held_until;
+  // [layer * experts + expert]: smoothed recent router score, kept by evictors that judge by it (mrs); else empty.
+  std::vector<double> router_score;
 };
 
 struct PolicyContext {
@@ -105,12 +108,15 @@ class Component {
   virtual void step_begins(const PolicyContext&, std::span<const TokenInput>) {}
   // A layer's true routes are known; nothing is decided for it yet. ctx.use_of counts them already.
   virtual void routed(const PolicyContext&, const LayerRoutes&) {}
+  // What it does without since the prior lacks it: a sentence for health, empty when it wants nothing.
+  virtual std::string uninformed(const PolicyContext&) const { return {}; }
 };
 
 class Predictor : public Component {
  public:
   virtual bool uses_gates() const { return false; }              // needs the gates of coming layers (--record-gates)
   virtual bool predicts_at_step_start() const { return false; }  // also before a step's first layer, without routes
+  virtual bool needs_future() const { return false; }
   // Candidates for up to `depth` coming layers, nearest layer first, most probable first.
   virtual void predict(const PolicyContext&, const LayerRoutes&, int depth, std::vector<Candidate>& out) = 0;
 };
@@ -161,14 +167,24 @@ class Placer : public Component {
   // is resident or on its way, fetch for what is missing. A miss may become stream (run from staging, not kept) or cpu;
   // a fetch for which the evictor gives no slot is streamed.
   virtual void place(const PolicyContext&, std::span<const DemandView>, std::span<Placement> out) = 0;
+  // Of a layer that was decided one layer ahead, what is missing runs on the CPU at once.
+  virtual bool runs_early() const { return false; }
   // May send residents to the CPU: then the device starts nothing before the host has decided.
   virtual bool moves_residents() const { return false; }
 };
 
 class Gate : public Component {
  public:
-  // The executed set is the router's own: the device may start resident experts before the host knows the route.
+  // The executed set is the router's own: the device may start resident experts before the host knows the route. All
+  // others are inexact.
   virtual bool keeps_router() const = 0;
+  virtual int lookahead() const { return 0; }  // gates of coming layers that it reads
+  // Changes what the layer executes; `executed` comes as the router's word. A pick that is left out becomes kNone16
+  // with weight 0; a substitute must be resident.
+  virtual void decide(const PolicyContext&, const LayerRoutes&, std::span<RouteRecord> executed) { (void)executed; }
+  // Decides in this layer what the next one will execute, whatever its own router will say.
+  virtual bool decides_next(const PolicyContext&) const { return false; }
+  virtual void decide_next(const PolicyContext&, const LayerRoutes&, std::span<RouteRecord> next) { (void)next; }
 };
 
 class PrecisionChooser : public Component {

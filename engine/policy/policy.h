@@ -2,6 +2,7 @@
 // across policies lives in PolicyContext::use.
 #pragma once
 
+#include <algorithm>
 #include <memory>
 
 #include "engine/policy/component.h"
@@ -23,8 +24,9 @@ struct Policy {
   std::unique_ptr<Scheduler> scheduler;
 
   // Gates of coming layers that its decisions read.
-  int lookahead() const { return predictor->uses_gates() ? prefetcher->depth() : 0; }
-  bool needs_future() const { return evictor->needs_future(); }
+  int lookahead() const { return std::max(gate->lookahead(), predictor->uses_gates() ? prefetcher->depth() : 0); }
+  bool exact() const { return gate->keeps_router(); }
+  bool needs_future() const { return evictor->needs_future() || predictor->needs_future(); }
   // The device may start resident experts before the host has seen the route.
   bool starts_residents(Phase phase) const {
     return gate->keeps_router() && !placer->moves_residents() && !allocator->reallocates(phase);

@@ -1,17 +1,14 @@
 #include "engine/run/executor.h"
 
 #include <algorithm>
+#include <array>
 
 #include "engine/assert.h"
 
 namespace expertscope {
 namespace {
 
-constexpr Outcome outcome_of(bool fetched_path, bool streamed, bool cpu) {
-  if (cpu) return Outcome::cpu;
-  if (streamed) return Outcome::streamed;
-  return fetched_path ? Outcome::fetched : Outcome::gpu;
-}
+using State = ExpertCache::State;
 
 }  // namespace
 
@@ -76,21 +73,35 @@ void Executor::run_step(const StepInput& input, Phase phase, std::span<const Rou
 void Executor::run_layer(int layer, std::span<const RouteRecord> given) {
   context_.layer = layer;
   context_.tick = first_tick(context_.step) + static_cast<std::uint64_t>(layer);
+  executed_.swap(next_executed_);  // empty unless the layer before decided for this one
+  next_executed_.clear();
+  early_.swap(next_early_);
+  next_early_.clear();
+  const bool decided = !executed_.empty();
+  device_starts_ = decided || policy_->starts_residents(context_.phase);
   machine_.attention(layer);
   const int ahead = shape_.layers - 1 - layer;
   const int used = std::min(policy_->lookahead(), ahead);
   machine_.router({.layer = layer,
                    .lookahead_used = used,
                    .lookahead_recorded = std::min(std::max(used, shape_.recorded_gates), ahead),
-                   .start_resident = policy_->starts_residents(context_.phase),
+                   .start_resident = device_starts_,
+                   .executed = executed_,
                    .given = given});
-  const LayerRoutes routes = machine_.wait_routes();
+  LayerRoutes routes = machine_.wait_routes();
   flush_demands();
   if (observer_ != nullptr) {
     for (const RouteRecord& r : routes.tokens) observer_->on_route(r);
   }
   machine_.begin_host_work(WorkKind::policy);
+  note_loaded();
+  if (!decided && !policy_->gate->keeps_router()) {
+    executed_.assign(routes.tokens.begin(), routes.tokens.end());
+    policy_->gate->decide(context_, routes, executed_);
+    routes = machine_.revise(executed_);
+  }
   plan(routes);
+  plan_next_layer(routes);
   machine_.end_host_work();
   carry_out(routes);
 }
@@ -106,26 +117,51 @@ void Executor::carry_out(const LayerRoutes& routes) {
     if (p.path == Path::fetch && !p.slot_in_use) fetch(p);
     if (p.path == Path::slot) machine_.raise_copy(cache_.at(p.demand->expert).ready);
   }
-  for (const Planned& p : plan_) {
-    const Ticket done = carry_out(p);
-    tickets_.push_back(done);
-    const ExpertId id = p.demand->expert;
-    std::uint16_t picks = static_cast<std::uint16_t>(p.demand->rows.size());
-    pending_.push_back(
-        {.record = {.asked_ns = routes.asked_ns,
-                    .step = context_.step,
-                    .layer = id.layer,
-                    .expert = id.expert,
-                    .picks = picks,
-                    .rank = p.demand->rank,
-                    .weight = p.demand->weight,
-                    .state = p.state,
-                    .outcome = outcome_of(p.path == Path::fetch, p.path == Path::stream, p.path == Path::cpu),
-                    .prefetched = p.prefetched},
-         .done = done});
+  start_early_work();
+  for (Planned& p : plan_) {
+    p.done = carry_out(p);
+    tickets_.push_back(p.done);
   }
+  for (const Demand& d : routes.truth) note_demand(routes, d);
   machine_.combine(context_.layer, tickets_);
   issue_prefetches();
+}
+
+// What became of something that the router asked for.
+void Executor::note_demand(const LayerRoutes& routes, const Demand& d) {
+  const ExpertId id = d.expert;
+  DemandRecord record{.asked_ns = routes.asked_ns,
+                      .step = context_.step,
+                      .layer = id.layer,
+                      .expert = id.expert,
+                      .picks = static_cast<std::uint16_t>(d.rows.size()),
+                      .rank = d.rank,
+                      .weight = d.weight};
+  if (planned_[id.expert] == 0) {
+    const RouteRecord& executed = executed_[static_cast<std::size_t>(d.rows[0].token)];
+    const auto end = executed.expert.begin() + executed.picks;
+    const bool replaced = std::find(executed.expert.begin(), end, kNone16) == end;
+    const State state = cache_.at(id).state;
+    record.state = state == State::resident ? DemandState::hit
+                   : state == State::absent ? DemandState::miss
+                                            : DemandState::late;
+    record.outcome = replaced ? Outcome::substituted : Outcome::skipped;
+    pending_.push_back({.record = record, .done = 0});
+    return;
+  }
+  const Planned& p = plan_[planned_[id.expert] - std::size_t{1}];
+  static constexpr std::array<Outcome, 6> kOutcomeOf = {Outcome::gpu,      Outcome::gpu, Outcome::fetched,
+                                                        Outcome::streamed, Outcome::cpu, Outcome::cpu_early};
+  record.state = p.state;
+  record.outcome = kOutcomeOf[static_cast<std::size_t>(p.path)];
+  record.prefetched = p.prefetched;
+  pending_.push_back({.record = record, .done = p.done});
+}
+
+void Executor::start_early_work() {
+  for (const Demand* d : next_on_cpu_)
+    next_early_.push_back({.expert = d->expert, .done = machine_.expert_on_cpu_early(*d)});
+  next_on_cpu_.clear();
 }
 
 void Executor::fetch(const Planned& p) {
@@ -135,6 +171,7 @@ void Executor::fetch(const Planned& p) {
 Ticket Executor::carry_out(const Planned& p) {
   const Demand& d = *p.demand;
   if (p.path == Path::started) return d.started;
+  if (p.path == Path::early) return early_result(d.expert);
   if (p.path == Path::cpu) return machine_.expert_on_cpu(d);
   if (p.path == Path::fetch && p.slot_in_use) fetch(p);
   const Ticket filled =
@@ -155,7 +192,7 @@ void Executor::issue_prefetches() {
 void Executor::flush_demands() {
   if (observer_ != nullptr) {
     for (PendingDemand& p : pending_) {
-      p.record.ready_ns = machine_.completed_ns(p.done);
+      p.record.ready_ns = p.done != 0 ? machine_.completed_ns(p.done) : p.record.asked_ns;
       observer_->on_event(p.record);
     }
   }

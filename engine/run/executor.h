@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "engine/machine.h"
+#include "engine/machines/layer_routing.h"
 #include "engine/observer.h"
 #include "engine/policy/policy.h"
 #include "engine/run/expert_cache.h"
@@ -41,7 +42,7 @@ class Executor {
   int slots() const { return cache_.slot_count(); }
 
  private:
-  enum class Path : std::uint8_t { started, slot, fetch, stream, cpu };
+  enum class Path : std::uint8_t { started, slot, fetch, stream, cpu, early };
   struct Planned {
     const Demand* demand = nullptr;
     DemandState state = DemandState::miss;
@@ -49,6 +50,12 @@ class Executor {
     SlotId slot = kNone16;
     bool slot_in_use = false;  // by an earlier demand of this plan: filled only after that has been issued
     bool prefetched = false;
+    Ticket done = 0;  // when it has been issued
+  };
+  // An expert of a layer that computes on the CPU since the layer before.
+  struct EarlyWork {
+    ExpertId expert;
+    Ticket done = 0;
   };
   struct PendingDemand {
     DemandRecord record;
@@ -69,10 +76,14 @@ class Executor {
   void plan_slot(const Demand&, Planned&);
   void plan_miss(const Demand&, Placement, Planned&);
   void plan_prefetches(const LayerRoutes&);
+  void plan_next_layer(const LayerRoutes&);
+  Ticket early_result(ExpertId) const;
 
   // --- issue
   void carry_out(const LayerRoutes&);
   Ticket carry_out(const Planned&);
+  void start_early_work();
+  void note_demand(const LayerRoutes&, const Demand&);
   void fetch(const Planned&);
   void issue_prefetches();
   void flush_demands();
@@ -108,7 +119,10 @@ class Executor {
   std::size_t next_staging_ = 0;
 
   // The layer in work.
-  std::vector<std::uint8_t> demanded_, planned_;  // by expert
+  bool device_starts_ = false;          // residents, without asking the host
+  std::vector<RouteRecord> executed_;   // where a gate does not keep the router's word
+  std::vector<std::uint8_t> demanded_;  // by expert
+  std::vector<std::uint16_t> planned_;  // by expert: 1 + its place in the plan; 0: not there
   std::vector<DemandView> views_;
   std::vector<Placement> placements_;  // of the views
   std::vector<Swap> swaps_;
@@ -117,6 +131,12 @@ class Executor {
   std::vector<EarlyCopy> wanted_;     // to prefetch
   std::vector<ExpertId> prefetches_;  // planned: have a slot
   std::vector<Ticket> tickets_;
+  std::vector<EarlyWork> early_;  // of this layer
+  // The next layer, where it is decided already.
+  std::vector<RouteRecord> next_executed_;
+  DemandGroups next_groups_;
+  std::vector<const Demand*> next_on_cpu_;
+  std::vector<EarlyWork> next_early_;
   std::vector<PendingDemand> pending_;  // demands whose completion is not known yet
 };
 

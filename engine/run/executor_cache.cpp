@@ -2,7 +2,10 @@
 #include <algorithm>
 #include <tuple>
 
+#include <fmt/format.h>
+
 #include "engine/assert.h"
+#include "engine/error.h"
 #include "engine/run/executor.h"
 
 namespace expertscope {
@@ -20,11 +23,18 @@ using State = ExpertCache::State;
 void Executor::configure(const PolicySpec& spec, int slots, bool reset_cache) {
   check_fits(spec, slots, shape_.layers * shape_.experts);
   auto policy = std::make_unique<Policy>(spec);
+  if (!policy->exact() && !machine_.can_revise()) {
+    throw InputError(
+        fmt::format("policy {} changes what is executed, which this machine cannot do yet: choose an exact "
+                    "policy or an emulated machine",
+                    to_string(spec)));
+  }
   machine_.ensure_fits(slots, kStagingSlots + policy->prefetcher->staging_slots());
   policy_ = std::move(policy);
   if (staging_.empty()) staging_ = machine_.add_slots(0, kStagingSlots, true);
   context_.slots = slots;
   state_.forecast.clear();
+  state_.router_score.clear();
   state_.held_until.assign(use_.size(), 0);
   resize_staged(policy_->prefetcher->staging_slots());
   const Pools pools = policy_->capacity->split(context_);
@@ -102,6 +112,10 @@ void Executor::resize(int slots) {
 void Executor::place_initially() {
   std::string note;
   const std::vector<ExpertId> targets = policy_->allocator->initial(context_, cache_.pools(), note);
+  policy_->each([&](const Component& c) {
+    const std::string lacks = c.uninformed(context_);
+    if (!lacks.empty()) note += (note.empty() ? "" : "; ") + lacks;
+  });
   if (!note.empty() && observer_ != nullptr) {
     observer_->on_health(
         {.code = policy_->spec.preset + ".no_prior", .severity = Severity::warning, .count = 1, .text = note});
@@ -205,8 +219,7 @@ bool Executor::make_room(ExpertId incoming) {
   if (!victim) return false;
   if (cache_.at(*victim).state == State::loading) {
     // A demand of this very layer, not even issued: it passes through its slot and is not kept.
-    const auto p = std::ranges::find_if(plan_, [&](const Planned& q) { return q.demand->expert == *victim; });
-    p->path = Path::stream;
+    plan_[planned_[victim->expert] - std::size_t{1}].path = Path::stream;
     cache_.release(*victim);
   } else {
     evict(*victim, ResidencyChange::evicted);

@@ -14,7 +14,7 @@ using State = ExpertCache::State;
 void Executor::begin_plan() {
   note_loaded();
   std::ranges::fill(demanded_, std::uint8_t{0});
-  std::ranges::fill(planned_, std::uint8_t{0});
+  std::ranges::fill(planned_, std::uint16_t{0});
   views_.clear();
   swaps_.clear();
   wanted_.clear();
@@ -28,10 +28,9 @@ void Executor::plan(const LayerRoutes& routes) {
   count_uses(routes);
   policy_->each([&](Component& c) { c.routed(context_, routes); });
   if (policy_->allocator->reallocates(context_.phase)) plan_swaps(routes);
-  const bool device_starts = policy_->starts_residents(context_.phase);
   for (const Demand& d : routes.demands) {
     const ExpertCache::Entry& entry = cache_.at(d.expert);
-    const bool usable = d.started != 0 || (!device_starts && entry.state == State::resident);
+    const bool usable = d.started != 0 || (!device_starts_ && entry.state == State::resident);
     views_.push_back({.demand = &d,
                       .state = usable                         ? DemandState::hit
                                : entry.state != State::absent ? DemandState::late
@@ -52,6 +51,7 @@ void Executor::count_uses(const LayerRoutes& routes) {
   for (const Demand& d : routes.demands) {
     demanded_[d.expert.expert] = 1;
     ExpertUse& u = use(d.expert);
+    u.previous_use_tick = u.last_use_tick;
     u.last_use_tick = context_.tick;
     ++u.uses;
     ++u.uses_in_sequence;
@@ -107,15 +107,17 @@ void Executor::plan_demand(const DemandView& view, Placement placement) {
   const Demand& d = *view.demand;
   Planned p{.demand = &d, .state = view.state};
   use(d.expert).last_use_number = ++uses_planned_;
-  if (view.state == DemandState::miss) {
+  if (early_result(d.expert) != 0) {
+    p.path = Path::early;
+  } else if (view.state == DemandState::miss) {
     plan_miss(d, placement, p);
   } else if (placement == Placement::cpu && d.started == 0) {
     p.path = Path::cpu;
   } else {
     plan_slot(d, p);
   }
-  planned_[d.expert.expert] = 1;
   plan_.push_back(p);
+  planned_[d.expert.expert] = static_cast<std::uint16_t>(plan_.size());
 }
 
 void Executor::plan_slot(const Demand& d, Planned& p) {
@@ -167,6 +169,26 @@ void Executor::plan_prefetches(const LayerRoutes& routes) {
     }
     prefetches_.push_back(w.expert);
   }
+}
+
+// What the next layer executes, where the gate decides it now, and what of it the CPU begins at once.
+void Executor::plan_next_layer(const LayerRoutes& routes) {
+  Gate& gate = *policy_->gate;
+  if (context_.layer + 1 >= shape_.layers || !gate.decides_next(context_)) return;
+  for (const RouteRecord& r : routes.tokens) {
+    next_executed_.push_back(
+        {.step = r.step, .layer = static_cast<std::uint16_t>(r.layer + 1), .token = r.token, .picks = r.picks});
+  }
+  gate.decide_next(context_, routes, next_executed_);
+  if (!policy_->placer->runs_early()) return;
+  for (const Demand& d : next_groups_.group(context_.layer + 1, shape_.experts, next_executed_)) {
+    if (cache_.at(d.expert).state == State::absent) next_on_cpu_.push_back(&d);
+  }
+}
+
+Ticket Executor::early_result(ExpertId id) const {
+  const auto found = std::ranges::find(early_, id, &EarlyWork::expert);
+  return found != early_.end() ? found->done : 0;
 }
 
 void Executor::start_loading(ExpertId id, SlotId slot, CopyReason reason) {
