@@ -11,10 +11,12 @@
 #include "app/data_folder.h"
 #include "app/engine_rig.h"
 #include "app/machine_profiles.h"
+#include "app/operation_runs.h"
 #include "app/options.h"
 #include "engine/error.h"
 #include "engine/machines/calibration.h"
 #include "engine/machines/cuda_available.h"
+#include "engine/machines/cuda_machine.h"
 
 namespace expertscope {
 namespace {
@@ -59,15 +61,25 @@ int calibrate(const Options& options) {
                                         ? std::filesystem::path(options.out)
                                         : make_data_folder("machines") / (calibrated_name(cuda.gpu, threads) + ".json");
   const bool terminal = isatty(STDERR_FILENO) != 0;
-  MachineProfile profile = calibrate_machine(
-      {.threads = threads, .repeats = options.repeats, .scratch = folder_of(out)}, [&](const std::string& what) {
-        if (terminal) say("calibrate", what);
-      });
+  const auto said = [terminal](const std::string& what) {
+    if (terminal) say("calibrate", what);
+  };
+  MachineProfile profile =
+      calibrate_machine({.threads = threads, .repeats = options.repeats, .scratch = folder_of(out)}, said);
+  time_operations({.threads = threads,
+                   .scratch = folder_of(out),
+                   .shape = large_shape(),
+                   .make_machine =
+                       [](const Model& model, ThreadPool& pool) {
+                         return make_cuda_machine(model, pool, {.max_step_tokens = kOperationRunsChunk});
+                       },
+                   .said = said},
+                  profile);
   profile.source += "; " + cuda_build_description() + "; " + utc_now().substr(0, 10);
   write_whole(out, to_json(profile) + "\n");
   std::string text;
   for (const Measurement& m : profile.measured)
-    text += fmt::format("  {:52} {:>14}  ({} to {})\n", m.name, value_text(m, m.median), value_text(m, m.low),
+    text += fmt::format("  {:58} {:>14}  ({} to {})\n", m.name, value_text(m, m.median), value_text(m, m.low),
                         value_text(m, m.high));
   text += out.string() + "\n";
   if (options.out.empty())
