@@ -277,12 +277,14 @@ RecordedRun SessionReader::State::read_recorded_run() {
     read_table(steps, batch.steps, &RowChecks::step);
     read_table(epochs, batch.epochs, &RowChecks::epoch);
     read_table(prompts, batch.prompts, &RowChecks::prompt);
+    read_table(tokens, batch.tokens, &RowChecks::token);
     run.routes = read_routes();
   });
   if (batch.start) run.info = std::move(*batch.start);
   run.steps = std::move(batch.steps);
   run.epochs = std::move(batch.epochs);
   run.prompts = std::move(batch.prompts);
+  run.tokens = std::move(batch.tokens);
   keep_whole_steps(run);
   return run;
 }

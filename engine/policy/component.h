@@ -103,6 +103,8 @@ struct Pools {
 class Component {
  public:
   virtual ~Component() = default;
+  // A sentence for health when it has to do without something of the prior that it wants.
+  virtual std::string misses(const PolicyContext&) const { return ""; }
   virtual void sequence_begins(const PolicyContext&) {}
   // A step's tokens are known; ctx.layer is -1. Their ids are 0 where a replayed session did not record them.
   virtual void step_begins(const PolicyContext&, std::span<const TokenInput>) {}

@@ -10,6 +10,7 @@ const std::vector<ComponentEntry>& entries() {
   static const std::vector<ComponentEntry> all = {
       predictor_none(),
       predictor_gate_ahead(),
+      predictor_routing_path(),
       prefetcher_none(),
       prefetcher_predicted(),
       evictor_lru(),

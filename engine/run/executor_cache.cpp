@@ -116,6 +116,7 @@ void Executor::place_initially() {
     const std::string lacks = c.uninformed(context_);
     if (!lacks.empty()) note += (note.empty() ? "" : "; ") + lacks;
   });
+  policy_->each([&](const Component& c) { note = note.empty() ? c.misses(context_) : note; });
   if (!note.empty() && observer_ != nullptr) {
     observer_->on_health(
         {.code = policy_->spec.preset + ".no_prior", .severity = Severity::warning, .count = 1, .text = note});

@@ -8,6 +8,7 @@
 #include "engine/machines/emulated_machine.h"
 #include "engine/run/epochs.h"
 #include "engine/run/executor.h"
+#include "engine/run/recorded_ids.h"
 
 namespace expertscope {
 namespace {
@@ -112,10 +113,11 @@ class StepRoutes {
   std::vector<std::pair<std::uint32_t, std::size_t>> first_;  // step, index of its first route
 };
 
-std::vector<TokenInput> tokens_of(const StepRecord& step) {
+std::vector<TokenInput> tokens_of(const StepRecord& step, RecordedIds& recorded) {
+  const std::vector<std::int32_t> ids = recorded.of(step);
   std::vector<TokenInput> tokens(step.tokens);
   for (std::size_t i = 0; i < tokens.size(); ++i) {
-    tokens[i] = {.id = 0,
+    tokens[i] = {.id = ids[i],
                  .sequence = 0,
                  .position = static_cast<int>(step.first_position + i),
                  .wants_logits = i + step.logits >= tokens.size()};
@@ -144,6 +146,7 @@ void replay(const RecordedRun& run, const ReplayRequest& request, Observer& obse
     prior = parse_prior(run.info.prior_json, "the session's prior", run.info.layers, run.info.experts);
   const RecordedFuture future(run);
   const StepRoutes routes(run);
+  RecordedIds ids(run.tokens, run.info.context);
   Executor executor(*machine, &observer,
                     {.layers = run.info.layers,
                      .experts = run.info.experts,
@@ -185,7 +188,7 @@ void replay(const RecordedRun& run, const ReplayRequest& request, Observer& obse
     StepRecord step = recorded;
     step.start_ns = machine->now();
     step.epoch = epochs.current();
-    const std::vector<TokenInput> tokens = tokens_of(recorded);
+    const std::vector<TokenInput> tokens = tokens_of(recorded, ids);
     executor.run_step({.step = recorded.step, .tokens = tokens}, recorded.phase, routes.of(recorded));
     if (recorded.sampled > 0) {
       machine->begin_host_work(WorkKind::sampling);

@@ -21,6 +21,7 @@ struct RecordedRun {
   std::vector<PromptRecord> prompts;
   std::vector<EpochRecord> epochs;
   std::vector<RouteRecord> routes;  // ordered by step, layer, token
+  std::vector<TokenRecord> tokens;  // of each prompt in order: its own, then generated ones
 };
 
 struct ReplayRequest {

@@ -60,7 +60,7 @@ class RecordedEvents : public Observer {
   void on_quality(const QualityRecord& r) override { quality.push_back(r); }
 
   RecordedRun recorded() const {
-    return {.info = info, .steps = steps, .prompts = prompts, .epochs = epochs, .routes = routes};
+    return {.info = info, .steps = steps, .prompts = prompts, .epochs = epochs, .routes = routes, .tokens = tokens};
   }
 
   // --- questions

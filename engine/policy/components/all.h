@@ -7,6 +7,7 @@ namespace expertscope::components {
 
 ComponentEntry predictor_none();
 ComponentEntry predictor_gate_ahead();
+ComponentEntry predictor_routing_path();
 ComponentEntry prefetcher_none();
 ComponentEntry prefetcher_predicted();
 ComponentEntry evictor_lru();
