@@ -10,7 +10,7 @@
 
 #include "engine/assert.h"
 #include "engine/error.h"
-#include "engine/model/elementary.h"
+#include "engine/model/likelihood.h"
 #include "engine/run/epochs.h"
 #include "engine/run/executor.h"
 
@@ -19,14 +19,6 @@ namespace {
 
 // Teacher forcing needs the logits of every token, so its steps are shorter.
 constexpr int kTextChunk = 64;
-
-// Negative log likelihood of a token under its logits, nats.
-double negative_log_likelihood(std::span<const float> logits, std::int32_t id) {
-  const float largest = *std::max_element(logits.begin(), logits.end());
-  double sum = 0;
-  for (float v : logits) sum += exp_f64(std::max(-700.0, static_cast<double>(v) - static_cast<double>(largest)));
-  return log_f64(sum) + static_cast<double>(largest) - static_cast<double>(logits[static_cast<std::size_t>(id)]);
-}
 
 LogitsRecord best_logits(std::uint32_t prompt, std::span<const float> logits, int count) {
   std::vector<std::int32_t> order(logits.size());
