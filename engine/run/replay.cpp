@@ -1,6 +1,8 @@
 #include "engine/run/replay.h"
 
 #include <algorithm>
+#include <limits>
+#include <optional>
 
 #include <fmt/format.h>
 
@@ -65,12 +67,21 @@ std::vector<EpochRecord> epochs_of(const RecordedRun& run, const ReplayRequest& 
   return epochs;
 }
 
-std::string why_not(const RecordedRun& run, const EpochRecord& epoch) {
+// Whether an epoch's own routes have what its policy used: a real machine records that, and no more unless asked to.
+bool has_own_gates(const RecordedRun& run, std::uint32_t first_step, std::uint32_t end_step, int needed) {
+  return std::ranges::all_of(run.routes, [&](const RouteRecord& r) {
+    return r.step < first_step || r.step >= end_step || r.gates > std::min(needed, run.info.layers - 1 - r.layer);
+  });
+}
+
+// `end_step`: of the epoch where it is the session's own, as it was recorded.
+std::string why_not(const RecordedRun& run, const EpochRecord& epoch, std::optional<std::uint32_t> end_step) {
   const PolicySpec spec = parse_policy_spec(epoch.policy_spec);
   const Policy policy(spec);
   const int all_experts = run.info.layers * run.info.experts;
   const int needed = std::min(policy.lookahead(), run.info.layers - 1);
-  if (needed > run.info.recorded_gates) {
+  const bool own = end_step && has_own_gates(run, epoch.step, *end_step, needed);
+  if (needed > run.info.recorded_gates && !own) {
     return fmt::format("{} needs the gates of {} coming layer{}, the session has {}: record it with --record-gates {}",
                        epoch.policy_spec, needed, needed == 1 ? "" : "s", run.info.recorded_gates, needed);
   }
@@ -128,8 +139,12 @@ std::vector<TokenInput> tokens_of(const StepRecord& step, RecordedIds& recorded)
 }  // namespace
 
 std::string why_not(const RecordedRun& run, const ReplayRequest& request) {
-  for (const EpochRecord& epoch : epochs_of(run, request)) {
-    if (std::string why = why_not(run, epoch); !why.empty()) return why;
+  const std::vector<EpochRecord> epochs = epochs_of(run, request);
+  for (std::size_t i = 0; i < epochs.size(); ++i) {
+    std::optional<std::uint32_t> end_step;
+    if (!request.policy)
+      end_step = i + 1 < epochs.size() ? epochs[i + 1].step : std::numeric_limits<std::uint32_t>::max();
+    if (std::string why = why_not(run, epochs[i], end_step); !why.empty()) return why;
   }
   return "";
 }

@@ -140,6 +140,17 @@ TEST_F(Replay, OfASessionThatLostRoutesSaysHowFarItWent) {
   EXPECT_THAT(outcome.out, ::testing::HasSubstr("replay.incomplete (loss)"));
 }
 
+// A real machine records the gates that its policy uses, and no more unless asked to.
+TEST_F(Replay, OfItsOwnPoliciesNeedsNoGatesBeyondThoseTheyUsed) {
+  const std::string script =
+      write("script.json", R"([{"at_token": 8, "policy": "lookahead"}, {"at_token": 16, "policy": "lfu"}])");
+  capture("a.expertscope", {"--tokens", "24", "--record-gates", "0", "--script", script});
+  const Json replayed = replay("a.expertscope", {"--policies", "recorded"});
+  ASSERT_EQ(replayed["results"].size(), 1u);
+  expect_same(replayed["results"][0], replayed["recorded"]);
+  expect_refused({"replay", path("a.expertscope"), "--policies", "lookahead"}, "--record-gates");
+}
+
 TEST_F(Replay, PrintsATableForPeople) {
   capture("a.expertscope", {});
   const Outcome outcome =

@@ -8,6 +8,13 @@
 namespace expertscope {
 namespace {
 
+TEST(SampleSession, IsReplayedUnderItsOwnPoliciesOneAfterTheOther) {
+  SessionReader reader((assets_dir() / "sessions" / "h200-demo.expertscope").string());
+  const RecordedRun run = reader.read_recorded_run();
+  EXPECT_EQ(why_not(run, {}), "");
+  EXPECT_NE(why_not(run, {.policy = parse_policy_spec("lookahead")}), "");
+}
+
 TEST(SampleSession, IsARealRunOnAGpuWithEveryCopyAccountedFor) {
   SessionReader reader((assets_dir() / "sessions" / "h200-demo.expertscope").string());
   Trace trace;
