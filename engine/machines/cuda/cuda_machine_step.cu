@@ -123,7 +123,7 @@ LayerRoutes CudaMachine::wait_routes() {
       if (request_.start_resident && slots_.is_published(d.expert)) d.started = started_;
     }
   }
-  return {.asked_ns = asked, .tokens = routes_, .demands = demands};
+  return {.asked_ns = asked, .tokens = routes_, .truth = demands, .demands = demands};
 }
 
 // What the device started by itself, now that the host knows it too.
