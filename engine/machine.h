@@ -74,6 +74,14 @@ struct StepInput {
   std::span<const TokenInput> tokens;
 };
 
+// Expert slots that a policy wants: those of the main pool, of a second one of lower precision, and for staging.
+struct SlotCounts {
+  int main = 0, staging = 0;
+  Precision high_precision = Precision::native;  // of the main pool
+  int low = 0;
+  Precision low_precision = Precision::native;
+};
+
 class Machine {
  public:
   virtual ~Machine() = default;
@@ -89,10 +97,14 @@ class Machine {
   // --- expert slots -------------------------------------------------------------------------------------------------
   // Slots hold one expert each, of the largest native size. ensure_fits refuses (InputError, with the sums) what the
   // memory cannot hold; add_slots asserts that it was asked.
-  virtual void ensure_fits(int slots, int staging_slots) const = 0;
-  virtual std::vector<SlotId> add_slots(int device, int count, bool staging) = 0;
+  virtual void ensure_fits(const SlotCounts&) const = 0;
+  virtual std::vector<SlotId> add_slots(int device, int count, bool staging, Precision) = 0;
   virtual void remove_slot(SlotId) = 0;  // nothing may be copying into it or reading it
   virtual MemoryUse memory() const = 0;
+  // Versions of experts below native precision are made once, before anything asks for them; those that a machine
+  // cannot run are refused (InputError).
+  virtual void prepare(Precision) = 0;
+  virtual std::int64_t expert_bytes(Precision) const = 0;  // of one slot
 
   // --- copies
   // Queued by reason: demand before promotion before prefetch before placement, in order within a reason. A copy is
@@ -114,9 +126,9 @@ class Machine {
   virtual bool can_revise() const { return false; }
   virtual LayerRoutes revise(std::span<const RouteRecord>) { ES_ASSERT(false, "this machine revises nothing"); }
   // Runs the expert's rows from a slot, after `after` (the copy that fills it).
-  virtual Ticket expert_on_gpu(const Demand&, SlotId, Ticket after) = 0;
+  virtual Ticket expert_on_gpu(const Demand&, SlotId, Ticket after, Precision) = 0;
   // Runs them on the CPU from the host store; the machine moves the rows there and the results back.
-  virtual Ticket expert_on_cpu(const Demand&) = 0;
+  virtual Ticket expert_on_cpu(const Demand&, Precision) = 0;
   // Runs rows of an expert of the next layer on this layer's input; that layer's combine takes the results.
   virtual Ticket expert_on_cpu_early(const Demand&) { ES_ASSERT(false, "this machine computes nothing early"); }
   // Sums the experts' outputs in rank order into the residual stream, after all the tickets.

@@ -1,12 +1,17 @@
 #include "engine/machines/emulated_machine.h"
 
 #include <algorithm>
+#include <array>
 #include <cstring>
 
+#include <fmt/format.h>
+
 #include "engine/assert.h"
+#include "engine/error.h"
 #include "engine/machines/lane_simulation.h"
 #include "engine/machines/layer_routing.h"
 #include "engine/machines/operation_costs.h"
+#include "engine/model/expert_versions.h"
 #include "engine/model/model.h"
 
 namespace expertscope {
@@ -55,7 +60,7 @@ class EmulatedMachine final : public Machine, private LaneEvents {
         slot_bytes_ = std::max(slot_bytes_, blob.bytes);
       gate_logits_.resize(static_cast<std::size_t>(shape.experts));
     }
-    costs_.ensure_fits(0, 0);
+    costs_.ensure_fits({});
   }
 
   void describe(RunInfo& info) const override {
@@ -77,10 +82,12 @@ class EmulatedMachine final : public Machine, private LaneEvents {
   TimeNs now() const override { return host_now_; }
 
   // --- slots
-  void ensure_fits(int slots, int staging_slots) const override { costs_.ensure_fits(slots, staging_slots); }
-  std::vector<SlotId> add_slots(int device, int count, bool staging) override;
+  void ensure_fits(const SlotCounts& slots) const override { costs_.ensure_fits(slots); }
+  std::vector<SlotId> add_slots(int device, int count, bool staging, Precision precision) override;
   void remove_slot(SlotId slot) override;
   MemoryUse memory() const override;
+  void prepare(Precision precision) override;
+  std::int64_t expert_bytes(Precision precision) const override { return costs_.expert_bytes(precision); }
 
   // --- copies
   Ticket copy_expert(const ExpertCopy& request) override;
@@ -112,15 +119,15 @@ class EmulatedMachine final : public Machine, private LaneEvents {
   void attention(int layer) override;
   void router(const RouterRequest& request) override;
   LayerRoutes wait_routes() override;
-  Ticket expert_on_gpu(const Demand& demand, SlotId slot, Ticket after) override {
+  Ticket expert_on_gpu(const Demand& demand, SlotId slot, Ticket after, Precision precision) override {
     catch_up();
-    const Ticket ticket = queue_gpu_expert(demand, slot, after);
+    const Ticket ticket = queue_gpu_expert(demand, slot, after, precision);
     spend_on_host(WorkKind::routing_sync, costs_.issue_ns(WorkKind::expert));
     return ticket;
   }
   bool can_revise() const override { return true; }
   LayerRoutes revise(std::span<const RouteRecord> executed) override;
-  Ticket expert_on_cpu(const Demand& demand) override;
+  Ticket expert_on_cpu(const Demand& demand, Precision precision) override;
   Ticket expert_on_cpu_early(const Demand& of_next_layer) override;
   void combine(int layer, std::span<const Ticket> experts) override;
   void head() override;
@@ -150,14 +157,22 @@ class EmulatedMachine final : public Machine, private LaneEvents {
   static TimeNs alone_ns(const LaneOp& op) { return static_cast<TimeNs>(op.fixed_ns + op.work_ns + 0.5); }
   SlotId& entry(ExpertId id) { return table_[static_cast<std::size_t>(id.layer * shape_.experts + id.expert)]; }
 
+  const ExpertBlobLayout& layout_of(int layer, Precision p) const {
+    return p == Precision::native ? model_->blob_layout(layer) : versions_[static_cast<std::size_t>(p)]->layout(layer);
+  }
+  std::span<const std::byte> host_blob(ExpertId id, Precision p) const {
+    return p == Precision::native ? model_->expert_blob(id) : versions_[static_cast<std::size_t>(p)]->blob(id);
+  }
+
   // --- queueing
   void catch_up() { simulation_.advance_to(host_now_); }
   std::uint32_t keep(const Payload& payload);
   Ticket queue_gpu(WorkKind kind, int layer, Work work, std::span<const Ticket> after);
-  Payload expert_payload(const Demand& demand, Work work, Lane lane) const;
-  Ticket queue_gpu_expert(const Demand& demand, SlotId slot, Ticket after, bool joins_the_last = false);
+  Payload expert_payload(const Demand& demand, Work work, Lane lane, Precision precision) const;
+  Ticket queue_gpu_expert(const Demand& demand, SlotId slot, Ticket after, Precision precision,
+                          bool joins_the_last = false);
   Ticket queue_activations(Lane lane, const Demand& demand, Ticket after);
-  Ticket queue_cpu_expert(const Demand& demand, bool early);
+  Ticket queue_cpu_expert(const Demand& demand, Precision precision, bool early);
   void wait_and_sync(Ticket t);
   void spend_on_host(WorkKind kind, TimeNs ns);
 
@@ -181,13 +196,16 @@ class EmulatedMachine final : public Machine, private LaneEvents {
   struct Slot {
     AlignedBytes bytes;
     std::uint8_t device = 0;
+    Precision precision = Precision::native;
     bool staging = false;
     bool in_use = false;
   };
   std::int64_t slot_bytes_ = 0;  // real bytes, of the model
   std::vector<Slot> slots_;
-  std::vector<SlotId> table_;  // device-side: where each expert can be read, kNone16
-  int expert_slots_ = 0, staging_slots_ = 0;
+  std::vector<SlotId> table_;                                // device-side: where each expert can be read, kNone16
+  std::array<std::unique_ptr<ExpertVersions>, 4> versions_;  // by precision
+  int staging_slots_ = 0;
+  std::int64_t slot_bytes_charged_ = 0;  // of all other slots, by the cost shape
   std::int64_t peak_bytes_ = 0;
   std::uint32_t copies_ = 0;
 
@@ -212,23 +230,42 @@ class EmulatedMachine final : public Machine, private LaneEvents {
 // --- memory
 
 MemoryUse EmulatedMachine::memory() const {
-  MemoryUse m = costs_.memory(expert_slots_, staging_slots_);
+  MemoryUse m = costs_.memory({.staging = staging_slots_});
+  m.experts_bytes = slot_bytes_charged_;
+  m.gpu_peak_bytes += slot_bytes_charged_;
   m.gpu_peak_bytes = std::max(peak_bytes_, m.gpu_peak_bytes);
   return m;
 }
 
-std::vector<SlotId> EmulatedMachine::add_slots(int device, int count, bool staging) {
+void EmulatedMachine::prepare(Precision precision) {
+  auto& versions = versions_[static_cast<std::size_t>(precision)];
+  if (precision == Precision::native || model_ == nullptr || versions != nullptr) return;
+  auto made = std::make_unique<ExpertVersions>(*model_, precision);
+  for (int l = 0; l < shape_.layers; ++l) {
+    if (made->layout(l).bytes <= slot_bytes_) continue;
+    throw InputError(fmt::format("the policy wants experts in {}, which is above the precision of this model's file: "
+                                 "choose a lower precision or another file",
+                                 name(precision)));
+  }
+  versions = std::move(made);
+}
+
+std::vector<SlotId> EmulatedMachine::add_slots(int device, int count, bool staging, Precision precision) {
   std::vector<SlotId> added;
   for (std::size_t i = 0; added.size() < static_cast<std::size_t>(count); ++i) {
     if (i == slots_.size()) slots_.emplace_back();
     if (slots_[i].in_use) continue;
     slots_[i] = {.bytes = arithmetic_ != nullptr ? AlignedBytes(slot_bytes_) : AlignedBytes(),
                  .device = static_cast<std::uint8_t>(device),
+                 .precision = precision,
                  .staging = staging,
                  .in_use = true};
     added.push_back(static_cast<SlotId>(i));
   }
-  (staging ? staging_slots_ : expert_slots_) += count;
+  if (staging)
+    staging_slots_ += count;
+  else
+    slot_bytes_charged_ += count * costs_.expert_bytes(precision);
   peak_bytes_ = memory().gpu_peak_bytes;
   return added;
 }
@@ -236,7 +273,10 @@ std::vector<SlotId> EmulatedMachine::add_slots(int device, int count, bool stagi
 void EmulatedMachine::remove_slot(SlotId slot) {
   Slot& s = slots_[slot];
   ES_ASSERT(s.in_use, "removes a slot that does not exist");
-  --(s.staging ? staging_slots_ : expert_slots_);
+  if (s.staging)
+    --staging_slots_;
+  else
+    slot_bytes_charged_ -= costs_.expert_bytes(s.precision);
   s = {};
 }
 
@@ -270,7 +310,7 @@ Ticket EmulatedMachine::queue_gpu(WorkKind kind, int layer, Work work, std::span
   return ticket;
 }
 
-Payload EmulatedMachine::expert_payload(const Demand& demand, Work work, Lane lane) const {
+Payload EmulatedMachine::expert_payload(const Demand& demand, Work work, Lane lane, Precision precision) const {
   Payload p;
   p.work = {.bytes = work.bytes,
             .flops = work.flops,
@@ -279,14 +319,16 @@ Payload EmulatedMachine::expert_payload(const Demand& demand, Work work, Lane la
             .expert = demand.expert.expert,
             .tokens = static_cast<std::uint16_t>(demand.rows.size()),
             .kind = WorkKind::expert,
-            .lane = lane};
+            .lane = lane,
+            .precision = precision};
   p.demand = &demand;
   return p;
 }
 
-Ticket EmulatedMachine::queue_gpu_expert(const Demand& demand, SlotId slot, Ticket after, bool joins_the_last) {
-  const Work work = costs_.expert(demand.rows.size());
-  Payload p = expert_payload(demand, work, Lane::gpu);
+Ticket EmulatedMachine::queue_gpu_expert(const Demand& demand, SlotId slot, Ticket after, Precision precision,
+                                         bool joins_the_last) {
+  const Work work = costs_.expert(demand.rows.size(), precision);
+  Payload p = expert_payload(demand, work, Lane::gpu, precision);
   p.slot = slot;
   LaneOp op = costs_.on_gpu(WorkKind::expert, work);
   if (joins_the_last) op.fixed_ns = 0;
@@ -310,7 +352,7 @@ Ticket EmulatedMachine::copy_expert(const ExpertCopy& request) {
             .precision = request.precision};
   p.slot = request.slot;
   p.publish = request.publish;
-  LaneOp op = costs_.expert_copy();
+  LaneOp op = costs_.expert_copy(request.precision);
   op.device = request.device;
   if (simulation_.is_idle(op.lane, op.device)) op.fixed_ns += static_cast<double>(costs_.idle_link_ns());
   op.copy_class = copy_class(request.reason);
@@ -339,22 +381,22 @@ Ticket EmulatedMachine::queue_activations(Lane lane, const Demand& demand, Ticke
   return simulation_.add(std::move(op), &after, 1);
 }
 
-Ticket EmulatedMachine::expert_on_cpu(const Demand& demand) {
-  return queue_cpu_expert(demand, false);
+Ticket EmulatedMachine::expert_on_cpu(const Demand& demand, Precision precision) {
+  return queue_cpu_expert(demand, precision, false);
 }
 
 Ticket EmulatedMachine::expert_on_cpu_early(const Demand& of_next_layer) {
   // The arithmetic is done now, while x_l is there; the time it takes is the lane's.
   const ExpertId id = of_next_layer.expert;
   if (arithmetic_ != nullptr) arithmetic_->expert_ahead(id.layer, model_->expert_blob(id), of_next_layer.rows);
-  return queue_cpu_expert(of_next_layer, true);
+  return queue_cpu_expert(of_next_layer, Precision::native, true);
 }
 
-Ticket EmulatedMachine::queue_cpu_expert(const Demand& demand, bool early) {
+Ticket EmulatedMachine::queue_cpu_expert(const Demand& demand, Precision precision, bool early) {
   catch_up();
   if (activations_out_ == 0) activations_out_ = queue_activations(Lane::d2h, demand, router_);
-  const Work work = costs_.expert(demand.rows.size());
-  Payload p = expert_payload(demand, work, Lane::cpu);
+  const Work work = costs_.expert(demand.rows.size(), precision);
+  Payload p = expert_payload(demand, work, Lane::cpu, precision);
   if (early) p.demand = nullptr;
   LaneOp op = costs_.on_cpu(work);
   if (cpu_runs_ && costs_.starts_together()) op.fixed_ns = 0;
@@ -481,7 +523,7 @@ void EmulatedMachine::finish_copy(const Payload& p) {
   if (p.slot == kNone16) return;
   const ExpertId id{.layer = p.copy.layer, .expert = p.copy.expert};
   if (arithmetic_ != nullptr) {
-    const std::span<const std::byte> blob = model_->expert_blob(id);
+    const std::span<const std::byte> blob = host_blob(id, p.copy.precision);
     std::memcpy(slots_[p.slot].bytes.data(), blob.data(), blob.size());
   }
   if (p.publish) entry(id) = p.slot;
@@ -503,10 +545,11 @@ void EmulatedMachine::finish_work(const Payload& p) {
     case WorkKind::expert: {
       if (p.demand == nullptr) break;
       const ExpertId id = p.demand->expert;
-      const auto size = static_cast<std::size_t>(model_->blob_layout(id.layer).bytes);
+      const ExpertBlobLayout& layout = layout_of(id.layer, p.work.precision);
       const std::span<const std::byte> blob =
-          p.work.lane == Lane::cpu ? model_->expert_blob(id) : slots_[p.slot].bytes.span().first(size);
-      arithmetic_->expert(id.layer, blob, p.demand->rows);
+          p.work.lane == Lane::cpu ? host_blob(id, p.work.precision)
+                                   : slots_[p.slot].bytes.span().first(static_cast<std::size_t>(layout.bytes));
+      arithmetic_->expert(id.layer, layout, blob, p.demand->rows);
       break;
     }
     case WorkKind::combine:
@@ -550,7 +593,7 @@ void EmulatedMachine::finish_router(TimeNs at) {
   for (Demand& d : demands_) {
     const SlotId slot = entry(d.expert);
     if (slot == kNone16) continue;
-    d.started = queue_gpu_expert(d, slot, 0, joins_the_last);
+    d.started = queue_gpu_expert(d, slot, 0, Precision::native, joins_the_last);
     joins_the_last = costs_.starts_together();
   }
 }

@@ -51,8 +51,8 @@ Work OperationCosts::router(int gates, std::size_t tokens) const {
           .flops = static_cast<std::int64_t>(2 * parameters) * static_cast<std::int64_t>(tokens)};
 }
 
-Work OperationCosts::expert(std::size_t rows) const {
-  return {.bytes = cost_.expert_bytes + 2 * activation_bytes(rows),
+Work OperationCosts::expert(std::size_t rows, Precision precision) const {
+  return {.bytes = expert_bytes(precision) + 2 * activation_bytes(rows),
           .flops = static_cast<std::int64_t>(2 * cost_.expert_parameters) * static_cast<std::int64_t>(rows)};
 }
 
@@ -97,13 +97,13 @@ LaneOp OperationCosts::on_cpu(Work work) const {
   return op;
 }
 
-LaneOp OperationCosts::expert_copy() const {
+LaneOp OperationCosts::expert_copy(Precision precision) const {
   LaneOp op;
   op.lane = Lane::h2d;
-  op.bytes = cost_.expert_bytes;
+  op.bytes = expert_bytes(precision);
   if (profile_.unified_memory) return op;
   op.fixed_ns = profile_.link.latency_s * kNs;
-  op.work_ns = kNs * static_cast<double>(cost_.expert_bytes) / profile_.link.h2d_bytes_per_s;
+  op.work_ns = kNs * static_cast<double>(op.bytes) / profile_.link.h2d_bytes_per_s;
   op.host_bytes_per_s = profile_.link.h2d_bytes_per_s;
   op.chunk_bytes = profile_.link.chunk_bytes;
   return op;
@@ -127,11 +127,17 @@ TimeNs OperationCosts::sampling_ns() const {
 
 // --- what it takes up
 
-MemoryUse OperationCosts::memory(int slots, int staging_slots) const {
+std::int64_t OperationCosts::expert_bytes(Precision precision) const {
+  if (precision == Precision::native) return cost_.expert_bytes;
+  const double bits = precision == Precision::int8 ? 8.5 : precision == Precision::int4 ? 4.5 : 2.5;
+  return std::min(cost_.expert_bytes, static_cast<std::int64_t>(cost_.expert_parameters * bits / 8));
+}
+
+MemoryUse OperationCosts::memory(const SlotCounts& slots) const {
   MemoryUse m;
   const std::int64_t router_bytes = router(1, 0).bytes;
-  m.experts_bytes = slots * cost_.expert_bytes;
-  m.staging_bytes = staging_slots * cost_.expert_bytes;
+  m.experts_bytes = slots.main * expert_bytes(slots.high_precision) + slots.low * expert_bytes(slots.low_precision);
+  m.staging_bytes = slots.staging * cost_.expert_bytes;
   m.dense_bytes = run_.layers * (cost_.attention_bytes + router_bytes) + cost_.head_bytes + cost_.embedding_bytes;
   m.kv_bytes = std::int64_t{run_.layers} * run_.context * cost_.kv_bytes_per_token;
   m.host_bytes = std::int64_t{run_.layers} * run_.experts * cost_.expert_bytes;
@@ -139,8 +145,8 @@ MemoryUse OperationCosts::memory(int slots, int staging_slots) const {
   return m;
 }
 
-void OperationCosts::ensure_fits(int slots, int staging_slots) const {
-  const MemoryUse m = memory(slots, staging_slots);
+void OperationCosts::ensure_fits(const SlotCounts& slots) const {
+  const MemoryUse m = memory(slots);
   const auto gb = [](std::int64_t bytes) { return static_cast<double>(bytes) / 1e9; };
   // With unified memory a slot is a view of the host store and takes nothing beside it.
   const std::int64_t on_host = m.host_bytes + (profile_.unified_memory ? m.dense_bytes + m.kv_bytes : 0);
@@ -156,8 +162,8 @@ void OperationCosts::ensure_fits(int slots, int staging_slots) const {
         "machine {}: GPU memory has {:.2f} GB and {:.2f} GB are needed ({} cost shape: dense weights {:.2f} + KV cache "
         "{:.2f} + {} expert "
         "slots {:.2f} + {} staging slots {:.2f}): lower the cache ratio or choose another machine or --cost-shape",
-        profile_.name, gb(there), gb(m.gpu_peak_bytes), cost_.name, gb(m.dense_bytes), gb(m.kv_bytes), slots,
-        gb(m.experts_bytes), staging_slots, gb(m.staging_bytes)));
+        profile_.name, gb(there), gb(m.gpu_peak_bytes), cost_.name, gb(m.dense_bytes), gb(m.kv_bytes),
+        slots.main + slots.low, gb(m.experts_bytes), slots.staging, gb(m.staging_bytes)));
   }
 }
 

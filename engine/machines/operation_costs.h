@@ -6,6 +6,7 @@
 #include <cstdint>
 #include <span>
 
+#include "engine/machine.h"
 #include "engine/machines/cost_shape.h"
 #include "engine/machines/emulated_machine.h"
 #include "engine/machines/lane_simulation.h"
@@ -30,7 +31,7 @@ class OperationCosts {
   Work embed(std::size_t tokens) const;
   Work attention(std::span<const TokenInput> tokens) const;  // one layer
   Work router(int gates, std::size_t tokens) const;
-  Work expert(std::size_t rows) const;
+  Work expert(std::size_t rows, Precision = Precision::native) const;
   Work combine(std::size_t tokens) const;
   Work head(std::size_t tokens) const;
   std::int64_t activation_bytes(std::size_t rows) const;
@@ -38,8 +39,8 @@ class OperationCosts {
   // --- how long it takes where
   LaneOp on_gpu(WorkKind, Work) const;
   LaneOp on_cpu(Work) const;
-  LaneOp expert_copy() const;       // host to device; nothing with unified memory
-  TimeNs issue_ns(WorkKind) const;  // of the host, to queue it; 0 where that is not known
+  LaneOp expert_copy(Precision = Precision::native) const;  // host to device; nothing with unified memory
+  TimeNs issue_ns(WorkKind) const;                          // of the host, to queue it; 0 where that is not known
   // Whether experts that start together take the fixed part once, on the GPU as on the CPU.
   bool starts_together() const { return !profile_.gpus[0].operations.empty(); }
   TimeNs idle_link_ns() const { return to_ns(profile_.link.start_s); }  // more for a copy that finds the link idle
@@ -49,8 +50,10 @@ class OperationCosts {
   TimeNs sampling_ns() const;
 
   // --- what it takes up. InputError with the sums when that is more than there is.
-  MemoryUse memory(int slots, int staging_slots) const;
-  void ensure_fits(int slots, int staging_slots) const;
+  // A lower precision takes its bits and a float16 scale for each 32 weights, and never more than the native one.
+  std::int64_t expert_bytes(Precision) const;
+  MemoryUse memory(const SlotCounts&) const;
+  void ensure_fits(const SlotCounts&) const;
 
  private:
   static TimeNs to_ns(double seconds);

@@ -211,20 +211,24 @@ void Arithmetic::lookahead_logits(int other_layer, int token, std::span<float> o
 }
 
 void Arithmetic::expert(int layer, std::span<const std::byte> blob, std::span<const ExpertRow> rows) {
+  expert(layer, model_.blob_layout(layer), blob, rows);
+}
+
+void Arithmetic::expert(int layer, const ExpertBlobLayout& layout, std::span<const std::byte> blob,
+                        std::span<const ExpertRow> rows) {
   ES_ASSERT(layer == current_layer_, "experts follow their layer's router");
-  run_expert(layer, blob, rows, expert_output_);
+  run_expert(layout, blob, rows, expert_output_);
 }
 
 void Arithmetic::expert_ahead(int next_layer, std::span<const std::byte> blob, std::span<const ExpertRow> rows) {
   ES_ASSERT(next_layer == current_layer_ + 1 && next_layer < description_.layers, "one layer ahead");
   ahead_output_.resize(expert_output_.size());
-  run_expert(next_layer, blob, rows, ahead_output_);
+  run_expert(model_.blob_layout(next_layer), blob, rows, ahead_output_);
   ahead_rows_.insert(ahead_rows_.end(), rows.begin(), rows.end());
 }
 
-void Arithmetic::run_expert(int layer, std::span<const std::byte> blob, std::span<const ExpertRow> rows,
-                            std::vector<float>& output) {
-  const ExpertBlobLayout& layout = model_.blob_layout(layer);
+void Arithmetic::run_expert(const ExpertBlobLayout& layout, std::span<const std::byte> blob,
+                            std::span<const ExpertRow> rows, std::vector<float>& output) {
   ES_ASSERT(static_cast<std::int64_t>(blob.size()) >= layout.bytes, "a whole expert");
   ES_ASSERT(rows.size() <= tokens_.size(), "an expert meets a token once");
   if (rows.empty()) return;

@@ -47,6 +47,8 @@ class Arithmetic {
   // Runs one expert of the layer on x_l of the given tokens, from a blob laid out as Model::blob_layout(layer) says,
   // wherever it lies. The blob's start must be 8-byte aligned.
   void expert(int layer, std::span<const std::byte> blob, std::span<const ExpertRow> rows);
+  // From a blob of another version, laid out as that says.
+  void expert(int layer, const ExpertBlobLayout&, std::span<const std::byte> blob, std::span<const ExpertRow> rows);
 
   // The same for an expert of the next layer, on this layer's x_l (an inexact policy computes ahead). Its outputs take
   // their places when that layer's router() has run.
@@ -81,7 +83,7 @@ class Arithmetic {
 
   static float* row(std::vector<float>& buffer, int token, int width);
   float* output_row(int token, int rank);
-  void run_expert(int layer, std::span<const std::byte> blob, std::span<const ExpertRow> rows,
+  void run_expert(const ExpertBlobLayout&, std::span<const std::byte> blob, std::span<const ExpertRow> rows,
                   std::vector<float>& output);
   std::span<const float> view(const std::vector<float>& buffer, int token, int width) const;
   int step_tokens() const;
@@ -108,9 +110,9 @@ class Arithmetic {
   std::vector<float> router_logits_;                 // [token][experts]
   std::vector<float> hidden_;                        // [rows of one expert][expert_ff]
   std::vector<float> expert_output_;                 // [token][rank][width]
-  std::vector<float> ahead_output_;                  // the same for the next layer; empty until something is computed ahead
-  std::vector<ExpertRow> ahead_rows_;                // what it holds
-  std::vector<const float*> expert_from_;            // rows of the expert that runs
+  std::vector<float> ahead_output_;        // the same for the next layer; empty until something is computed ahead
+  std::vector<ExpertRow> ahead_rows_;      // what it holds
+  std::vector<const float*> expert_from_;  // rows of the expert that runs
   std::vector<float*> expert_to_;
   std::vector<float> logits_;  // [tokens that want them][vocab]
 };

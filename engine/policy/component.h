@@ -61,8 +61,9 @@ struct PolicyContext {
   const Prior* prior = nullptr;                 // nullptr: starts uninformed
   const Future* future = nullptr;               // nullptr but in replay
   const std::vector<ExpertUse>* use = nullptr;  // [layer * experts + expert]
-  const ExpertCache* cache = nullptr;
-  const Machine* machine = nullptr;  // for its cost estimates
+  const ExpertCache* cache = nullptr;           // the main pool
+  const ExpertCache* low_cache = nullptr;       // of the policy's low precision; empty where it has none
+  const Machine* machine = nullptr;             // for its cost estimates
   PolicyState* state = nullptr;
 
   std::uint64_t tick = 0;  // of the layer in work
@@ -85,13 +86,14 @@ struct Candidate {  // an expert that a coming layer is predicted to want
 
 struct EarlyCopy {
   ExpertId expert;
-  Precision precision = Precision::native;
+  bool low = false;  // the version of the policy's low precision
 };
 
 // A demand of the layer in work as the planner sees it.
 struct DemandView {
   const Demand* demand = nullptr;
   DemandState state = DemandState::miss;
+  bool low = false;  // served by the version of the policy's low precision
 };
 
 // How the cache's slots are divided. Per layer: a layer's experts compete for its own slots. Global: all for all.
@@ -191,7 +193,13 @@ class Gate : public Component {
 
 class PrecisionChooser : public Component {
  public:
-  virtual Precision choose(const PolicyContext&, const Demand&) const = 0;
+  // The versions in the main pool and in a second one, which pays from the same budget of bytes; native in `low`: there
+  // is no second pool. Anything but native is inexact.
+  virtual Precision high() const { return Precision::native; }
+  virtual Precision low() const { return Precision::native; }
+  virtual double low_share() const { return 0; }  // of the budget
+  // Whether the low version will do for a demand that the main pool cannot serve.
+  virtual bool wants_low(const PolicyContext&, const LayerRoutes&, const Demand&) { return false; }
 };
 
 class CapacitySplitter : public Component {

@@ -25,11 +25,13 @@ struct Policy {
 
   // Gates of coming layers that its decisions read.
   int lookahead() const { return std::max(gate->lookahead(), predictor->uses_gates() ? prefetcher->depth() : 0); }
-  bool exact() const { return gate->keeps_router(); }
+  bool exact() const {
+    return gate->keeps_router() && precision->high() == Precision::native && precision->low() == Precision::native;
+  }
   bool needs_future() const { return evictor->needs_future() || predictor->needs_future(); }
   // The device may start resident experts before the host has seen the route.
   bool starts_residents(Phase phase) const {
-    return gate->keeps_router() && !placer->moves_residents() && !allocator->reallocates(phase);
+    return exact() && !placer->moves_residents() && !allocator->reallocates(phase);
   }
   template <typename Call>
   void each(Call&& call) {

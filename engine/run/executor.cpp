@@ -18,6 +18,7 @@ Executor::Executor(Machine& machine, Observer* observer, const ExecutorShape& sh
       observer_(observer),
       shape_(shape),
       cache_(shape.layers, shape.experts),
+      low_(shape.layers, shape.experts),
       use_(static_cast<std::size_t>(shape.layers * shape.experts)),
       demanded_(static_cast<std::size_t>(shape.experts), 0),
       planned_(static_cast<std::size_t>(shape.experts), 0) {
@@ -28,6 +29,7 @@ Executor::Executor(Machine& machine, Observer* observer, const ExecutorShape& sh
   context_.future = future;
   context_.use = &use_;
   context_.cache = &cache_;
+  context_.low_cache = &low_;
   context_.state = &state_;
   context_.machine = &machine;
 }
@@ -111,11 +113,11 @@ void Executor::carry_out(const LayerRoutes& routes) {
   tickets_.clear();
   for (const Swap& s : swaps_) {
     ExpertCache::Entry& entry = cache_.at(s.in);
-    entry.ready = copy(s.in, entry.slot, CopyReason::promotion, true);
+    entry.ready = copy(cache_, s.in, entry.slot, CopyReason::promotion, true);
   }
   for (const Planned& p : plan_) {
     if (p.path == Path::fetch && !p.slot_in_use) fetch(p);
-    if (p.path == Path::slot) machine_.raise_copy(cache_.at(p.demand->expert).ready);
+    if (p.path == Path::slot) machine_.raise_copy(p.cache->at(p.demand->expert).ready);
   }
   start_early_work();
   for (Planned& p : plan_) {
@@ -155,6 +157,7 @@ void Executor::note_demand(const LayerRoutes& routes, const Demand& d) {
   record.state = p.state;
   record.outcome = kOutcomeOf[static_cast<std::size_t>(p.path)];
   record.prefetched = p.prefetched;
+  record.precision = p.cache->precision();
   pending_.push_back({.record = record, .done = p.done});
 }
 
@@ -165,26 +168,27 @@ void Executor::start_early_work() {
 }
 
 void Executor::fetch(const Planned& p) {
-  cache_.at(p.demand->expert).ready = copy(p.demand->expert, p.slot, CopyReason::demand, true);
+  p.cache->at(p.demand->expert).ready = copy(*p.cache, p.demand->expert, p.slot, CopyReason::demand, true);
 }
 
 Ticket Executor::carry_out(const Planned& p) {
   const Demand& d = *p.demand;
   if (p.path == Path::started) return d.started;
   if (p.path == Path::early) return early_result(d.expert);
-  if (p.path == Path::cpu) return machine_.expert_on_cpu(d);
+  if (p.path == Path::cpu) return machine_.expert_on_cpu(d, p.cache->precision());
   if (p.path == Path::fetch && p.slot_in_use) fetch(p);
-  const Ticket filled =
-      p.path == Path::stream ? copy(d.expert, p.slot, CopyReason::demand, false) : cache_.at(d.expert).ready;
-  const Ticket done = machine_.expert_on_gpu(d, p.slot, filled);
-  cache_.set_last_reader(p.slot, done);
+  const Ticket filled = p.path == Path::stream ? copy(*p.cache, d.expert, p.slot, CopyReason::demand, false)
+                                               : p.cache->at(d.expert).ready;
+  const Ticket done = machine_.expert_on_gpu(d, p.slot, filled, p.cache->precision());
+  last_readers_.set(p.slot, done);
   return done;
 }
 
 void Executor::issue_prefetches() {
-  for (ExpertId id : prefetches_) {
-    ExpertCache::Entry& entry = cache_.at(id);
-    entry.ready = copy(id, entry.slot, CopyReason::prefetch, true);
+  for (const EarlyCopy& w : prefetches_) {
+    ExpertCache& cache = w.low ? low_ : cache_;
+    ExpertCache::Entry& entry = cache.at(w.expert);
+    entry.ready = copy(cache, w.expert, entry.slot, CopyReason::prefetch, true);
   }
 }
 

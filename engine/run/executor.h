@@ -45,6 +45,7 @@ class Executor {
   enum class Path : std::uint8_t { started, slot, fetch, stream, cpu, early };
   struct Planned {
     const Demand* demand = nullptr;
+    ExpertCache* cache = nullptr;  // the pool of the version that serves it
     DemandState state = DemandState::miss;
     Path path = Path::started;
     SlotId slot = kNone16;
@@ -72,6 +73,7 @@ class Executor {
   void order_views();
   void plan_swaps(const LayerRoutes&);
   void drop_refuted();
+  DemandView view_of(const LayerRoutes&, const Demand&);
   void plan_demand(const DemandView&, Placement);
   void plan_slot(const Demand&, Planned&);
   void plan_miss(const Demand&, Placement, Planned&);
@@ -89,19 +91,26 @@ class Executor {
   void flush_demands();
 
   // --- cache
-  std::optional<SlotId> slot_for(ExpertId incoming);
-  bool make_room(ExpertId incoming);
-  std::optional<ExpertId> victim_for(ExpertId incoming);
-  void start_loading(ExpertId, SlotId, CopyReason);
+  std::optional<SlotId> slot_for(ExpertCache&, ExpertId incoming);
+  bool make_room(ExpertCache&, ExpertId incoming);
+  std::optional<ExpertId> victim_for(ExpertCache&, ExpertId incoming);
+  void start_loading(ExpertCache&, ExpertId, SlotId, CopyReason);
   void note_load(ExpertId);
-  void evict(ExpertId, ResidencyChange);
+  void evict(ExpertCache&, ExpertId, ResidencyChange);
+  void empty(ExpertCache&);
+  void note_loaded(ExpertCache&);
   void note_loaded();  // takes over what has been copied since
   void settle();       // no copy under way any more
-  void shrink_to_pools();
+  void shrink_to_pools(ExpertCache&);
   void place_initially();
-  void resize(int slots);
+  struct PoolSizes {
+    int high = 0, low = 0;
+  };
+  PoolSizes pool_sizes(const Policy&, int slots) const;
+  void set_pools(ExpertCache&, int slots);
+  void resize(ExpertCache&, int slots);
   void resize_staged(int slots);
-  Ticket copy(ExpertId, SlotId, CopyReason, bool publish);
+  Ticket copy(const ExpertCache&, ExpertId, SlotId, CopyReason, bool keep);
   void emit(const ResidencyRecord&);
   bool is_demanded(ExpertId id) const { return id.layer == context_.layer && demanded_[id.expert] != 0; }
   ExpertUse& use(ExpertId id) { return use_[static_cast<std::size_t>(id.layer * shape_.experts + id.expert)]; }
@@ -109,7 +118,9 @@ class Executor {
   Machine& machine_;
   Observer* observer_;
   ExecutorShape shape_;
-  ExpertCache cache_;
+  ExpertCache cache_;  // the main pool
+  ExpertCache low_;    // of a lower precision; without slots unless the policy has one
+  LastReaders last_readers_;
   std::unique_ptr<Policy> policy_;
   PolicyContext context_;
   PolicyState state_;
@@ -128,8 +139,8 @@ class Executor {
   std::vector<Swap> swaps_;
   std::vector<Planned> plan_;
   std::vector<Candidate> candidates_;
-  std::vector<EarlyCopy> wanted_;     // to prefetch
-  std::vector<ExpertId> prefetches_;  // planned: have a slot
+  std::vector<EarlyCopy> wanted_;      // to prefetch
+  std::vector<EarlyCopy> prefetches_;  // planned: have a slot
   std::vector<Ticket> tickets_;
   std::vector<EarlyWork> early_;  // of this layer
   // The next layer, where it is decided already.

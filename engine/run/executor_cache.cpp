@@ -29,57 +29,105 @@ void Executor::configure(const PolicySpec& spec, int slots, bool reset_cache) {
                     "policy or an emulated machine",
                     to_string(spec)));
   }
-  machine_.ensure_fits(slots, kStagingSlots + policy->prefetcher->staging_slots());
+  const PoolSizes sizes = pool_sizes(*policy, slots);
+  machine_.ensure_fits({.main = sizes.high,
+                        .staging = kStagingSlots + policy->prefetcher->staging_slots(),
+                        .high_precision = policy->precision->high(),
+                        .low = sizes.low,
+                        .low_precision = policy->precision->low()});
+  machine_.prepare(policy->precision->high());
+  machine_.prepare(policy->precision->low());
+  const bool other_versions =
+      cache_.precision() != policy->precision->high() || low_.precision() != policy->precision->low();
   policy_ = std::move(policy);
-  if (staging_.empty()) staging_ = machine_.add_slots(0, kStagingSlots, true);
-  context_.slots = slots;
+  if (staging_.empty()) staging_ = machine_.add_slots(0, kStagingSlots, true, Precision::native);
+  context_.slots = sizes.high;
   state_.forecast.clear();
   state_.router_score.clear();
   state_.held_until.assign(use_.size(), 0);
   resize_staged(policy_->prefetcher->staging_slots());
-  const Pools pools = policy_->capacity->split(context_);
-  const bool smaller = slots < cache_.slot_count();
-  if (smaller || reset_cache) settle();
-  cache_.set_pools(pools);
-  if (reset_cache) {
-    for (int l = 0; l < shape_.layers; ++l) {
-      for (int e = 0; e < shape_.experts; ++e) {
-        const ExpertId id{static_cast<std::uint16_t>(l), static_cast<std::uint16_t>(e)};
-        if (cache_.at(id).state != State::absent) evict(id, ResidencyChange::dropped);
-      }
+  const bool smaller = sizes.high < cache_.slot_count() || sizes.low < low_.slot_count();
+  if (smaller || reset_cache || other_versions) settle();
+  if (reset_cache || other_versions) {
+    empty(cache_);
+    empty(low_);
+  }
+  if (other_versions) {
+    resize(cache_, 0);
+    resize(low_, 0);
+    cache_.set_precision(policy_->precision->high());
+    low_.set_precision(policy_->precision->low());
+  }
+  set_pools(low_, sizes.low);
+  set_pools(cache_, sizes.high);
+  place_initially();
+}
+
+// How the budget of so many native slots is shared by the two pools of a policy's precisions.
+Executor::PoolSizes Executor::pool_sizes(const Policy& policy, int slots) const {
+  const PrecisionChooser& chooser = *policy.precision;
+  const std::int64_t budget = slots * machine_.expert_bytes(Precision::native);
+  const bool has_low = chooser.low() != Precision::native;
+  const double low_share = has_low ? chooser.low_share() : 0;
+  PoolSizes sizes;
+  sizes.high = chooser.high() == Precision::native && !has_low
+                   ? slots
+                   : static_cast<int>(static_cast<double>(budget) * (1 - low_share) /
+                                      static_cast<double>(machine_.expert_bytes(chooser.high())));
+  const int all = shape_.layers * shape_.experts;
+  sizes.high = std::min(sizes.high, all);
+  if (has_low) {
+    const std::int64_t left = budget - sizes.high * machine_.expert_bytes(chooser.high());
+    sizes.low = std::min(all, static_cast<int>(left / machine_.expert_bytes(chooser.low())));
+  }
+  return sizes;
+}
+
+void Executor::set_pools(ExpertCache& cache, int slots) {
+  PolicyContext context = context_;
+  context.slots = slots;
+  cache.set_pools(policy_->capacity->split(context));
+  shrink_to_pools(cache);
+  resize(cache, slots);
+}
+
+void Executor::empty(ExpertCache& cache) {
+  for (int l = 0; l < shape_.layers; ++l) {
+    for (int e = 0; e < shape_.experts; ++e) {
+      const ExpertId id{static_cast<std::uint16_t>(l), static_cast<std::uint16_t>(e)};
+      if (cache.at(id).state != State::absent) evict(cache, id, ResidencyChange::dropped);
     }
   }
-  shrink_to_pools();
-  resize(slots);
-  place_initially();
 }
 
 // Copies under way end or are cancelled, so that every slot is either free or readable.
 void Executor::settle() {
-  const std::vector<ExpertId> loading = cache_.loading();
-  for (ExpertId id : loading) {
-    if (machine_.cancel_copy(cache_.at(id).ready)) {
-      cache_.release(id);
-    } else {
-      machine_.wait(cache_.at(id).ready);
+  for (ExpertCache* cache : {&cache_, &low_}) {
+    const std::vector<ExpertId> loading = cache->loading();
+    for (ExpertId id : loading) {
+      if (machine_.cancel_copy(cache->at(id).ready)) {
+        cache->release(id);
+      } else {
+        machine_.wait(cache->at(id).ready);
+      }
     }
   }
   note_loaded();
 }
 
-void Executor::shrink_to_pools() {
+void Executor::shrink_to_pools(ExpertCache& cache) {
   for (int l = 0; l < shape_.layers; ++l) {
-    while (cache_.pool_overflow(l) > 0) {
+    while (cache.pool_overflow(l) > 0) {
       std::optional<ExpertId> worst;
       double worst_score = 0;
-      cache_.for_each_in_pool(l, [&](ExpertId id, ExpertCache::Entry& entry) {
+      cache.for_each_in_pool(l, [&](ExpertId id, ExpertCache::Entry& entry) {
         // What is under way goes first: nobody has it yet.
         const double score = entry.state == State::loading ? -1e300 : policy_->evictor->keep_score(context_, id);
         if (!worst || score < worst_score) worst = id, worst_score = score;
       });
       ES_ASSERT(worst.has_value(), "a pool overflows with nothing in it");
-      if (cache_.at(*worst).state == State::loading) settle();
-      if (cache_.at(*worst).state != State::absent) evict(*worst, ResidencyChange::dropped);
+      if (cache.at(*worst).state == State::loading) settle();
+      if (cache.at(*worst).state != State::absent) evict(cache, *worst, ResidencyChange::dropped);
     }
   }
 }
@@ -88,25 +136,26 @@ void Executor::shrink_to_pools() {
 void Executor::resize_staged(int slots) {
   if (cache_.staged_slot_count() == slots) return;
   settle();
-  while (!cache_.staged().empty()) evict(cache_.staged().back(), ResidencyChange::dropped);
+  while (!cache_.staged().empty()) evict(cache_, cache_.staged().back(), ResidencyChange::dropped);
   while (cache_.staged_slot_count() > slots) {
     const SlotId slot = cache_.take_staged_slot();
-    machine_.wait(cache_.last_reader(slot));
-    cache_.set_last_reader(slot, 0);
+    machine_.wait(last_readers_.of(slot));
+    last_readers_.set(slot, 0);
     machine_.remove_slot(slot);
   }
   if (cache_.staged_slot_count() < slots)
-    cache_.add_staged_slots(machine_.add_slots(0, slots - cache_.staged_slot_count(), true));
+    cache_.add_staged_slots(machine_.add_slots(0, slots - cache_.staged_slot_count(), true, Precision::native));
 }
 
-void Executor::resize(int slots) {
-  while (cache_.slot_count() > slots) {
-    const SlotId slot = cache_.take_free_slot();
-    machine_.wait(cache_.last_reader(slot));
-    cache_.set_last_reader(slot, 0);
+void Executor::resize(ExpertCache& cache, int slots) {
+  while (cache.slot_count() > slots) {
+    const SlotId slot = cache.take_free_slot();
+    machine_.wait(last_readers_.of(slot));
+    last_readers_.set(slot, 0);
     machine_.remove_slot(slot);
   }
-  if (cache_.slot_count() < slots) cache_.add_slots(machine_.add_slots(0, slots - cache_.slot_count(), false));
+  if (cache.slot_count() < slots)
+    cache.add_slots(machine_.add_slots(0, slots - cache.slot_count(), false, cache.precision()));
 }
 
 void Executor::place_initially() {
@@ -136,16 +185,18 @@ void Executor::place_initially() {
         if (!oldest || use(other).last_use_tick < use(*oldest).last_use_tick) oldest = other;
       });
       if (!oldest) continue;
-      evict(*oldest, ResidencyChange::evicted);
+      evict(cache_, *oldest, ResidencyChange::evicted);
     }
     const SlotId slot = cache_.free_slot();
-    start_loading(id, slot, CopyReason::placement);
-    cache_.at(id).ready = copy(id, slot, CopyReason::placement, true);
+    start_loading(cache_, id, slot, CopyReason::placement);
+    cache_.at(id).ready = copy(cache_, id, slot, CopyReason::placement, true);
   }
 }
 
 void Executor::wait_for_placement() {
-  for (ExpertId id : std::vector<ExpertId>(cache_.loading())) machine_.wait(cache_.at(id).ready);
+  for (ExpertCache* cache : {&cache_, &low_}) {
+    for (ExpertId id : std::vector<ExpertId>(cache->loading())) machine_.wait(cache->at(id).ready);
+  }
   note_loaded();
 }
 
@@ -156,9 +207,14 @@ void Executor::emit(const ResidencyRecord& r) {
 }
 
 void Executor::note_loaded() {
-  for (std::size_t i = 0; i < cache_.loading().size();) {
-    const ExpertId id = cache_.loading()[i];
-    const ExpertCache::Entry& entry = cache_.at(id);
+  note_loaded(cache_);
+  note_loaded(low_);
+}
+
+void Executor::note_loaded(ExpertCache& cache) {
+  for (std::size_t i = 0; i < cache.loading().size();) {
+    const ExpertId id = cache.loading()[i];
+    const ExpertCache::Entry& entry = cache.at(id);
     if (!machine_.is_done(entry.ready)) {
       ++i;
       continue;
@@ -171,14 +227,14 @@ void Executor::note_loaded() {
           .change = ResidencyChange::loaded,
           .reason = entry.reason,
           .used = entry.used});
-    cache_.loaded(id);
+    cache.loaded(id);
   }
 }
 
-void Executor::evict(ExpertId id, ResidencyChange change) {
-  const ExpertCache::Entry entry = cache_.at(id);
-  machine_.unpublish(id);
-  cache_.release(id);
+void Executor::evict(ExpertCache& cache, ExpertId id, ResidencyChange change) {
+  const ExpertCache::Entry entry = cache.at(id);
+  if (&cache == &cache_) machine_.unpublish(id);
+  cache.release(id);
   emit({.at_ns = machine_.now(),
         .step = context_.step,
         .layer = id.layer,
@@ -191,13 +247,13 @@ void Executor::evict(ExpertId id, ResidencyChange change) {
 
 // Whom to evict for an expert: the lowest keep score among those that are resident and not wanted by this layer. What
 // is held for a coming layer goes only when nothing else can, that of the farthest layer first.
-std::optional<ExpertId> Executor::victim_for(ExpertId incoming) {
+std::optional<ExpertId> Executor::victim_for(ExpertCache& cache, ExpertId incoming) {
   const Evictor& evictor = *policy_->evictor;
   if (!evictor.evicts()) return std::nullopt;
   std::optional<ExpertId> victim;
   int victim_hold = 0;
   double lowest = 0;
-  cache_.for_each_in_pool(incoming.layer, [&](ExpertId id, ExpertCache::Entry& entry) {
+  cache.for_each_in_pool(incoming.layer, [&](ExpertId id, ExpertCache::Entry& entry) {
     const bool planned = is_demanded(id) && planned_[id.expert] != 0;
     if (is_demanded(id) ? !planned || !evictor.evicts_demanded() : entry.state != State::resident) return;
     if (planned && entry.state == State::loading && entry.reason != CopyReason::demand) return;
@@ -214,28 +270,33 @@ std::optional<ExpertId> Executor::victim_for(ExpertId incoming) {
 }
 
 // A free slot in the expert's pool, or one that a resident gives up; false when none does.
-bool Executor::make_room(ExpertId incoming) {
-  if (cache_.pool_has_room(incoming.layer)) return true;
-  const std::optional<ExpertId> victim = victim_for(incoming);
+bool Executor::make_room(ExpertCache& cache, ExpertId incoming) {
+  if (cache.pool_has_room(incoming.layer)) return true;
+  const std::optional<ExpertId> victim = victim_for(cache, incoming);
   if (!victim) return false;
-  if (cache_.at(*victim).state == State::loading) {
+  if (cache.at(*victim).state == State::loading) {
     // A demand of this very layer, not even issued: it passes through its slot and is not kept.
     plan_[planned_[victim->expert] - std::size_t{1}].path = Path::stream;
-    cache_.release(*victim);
+    cache.release(*victim);
   } else {
-    evict(*victim, ResidencyChange::evicted);
+    evict(cache, *victim, ResidencyChange::evicted);
   }
   return true;
 }
 
-std::optional<SlotId> Executor::slot_for(ExpertId incoming) {
-  if (!make_room(incoming)) return std::nullopt;
-  return cache_.free_slot();
+std::optional<SlotId> Executor::slot_for(ExpertCache& cache, ExpertId incoming) {
+  if (!make_room(cache, incoming)) return std::nullopt;
+  return cache.free_slot();
 }
 
-Ticket Executor::copy(ExpertId id, SlotId slot, CopyReason reason, bool publish) {
-  return machine_.copy_expert(
-      {.expert = id, .slot = slot, .reason = reason, .publish = publish, .after = cache_.last_reader(slot)});
+// The device starts by itself only from the main pool.
+Ticket Executor::copy(const ExpertCache& cache, ExpertId id, SlotId slot, CopyReason reason, bool keep) {
+  return machine_.copy_expert({.expert = id,
+                               .precision = cache.precision(),
+                               .slot = slot,
+                               .reason = reason,
+                               .publish = keep && &cache == &cache_,
+                               .after = last_readers_.of(slot)});
 }
 
 }  // namespace expertscope

@@ -29,12 +29,7 @@ void Executor::plan(const LayerRoutes& routes) {
   policy_->each([&](Component& c) { c.routed(context_, routes); });
   if (policy_->allocator->reallocates(context_.phase)) plan_swaps(routes);
   for (const Demand& d : routes.demands) {
-    const ExpertCache::Entry& entry = cache_.at(d.expert);
-    const bool usable = d.started != 0 || (!device_starts_ && entry.state == State::resident);
-    views_.push_back({.demand = &d,
-                      .state = usable                         ? DemandState::hit
-                               : entry.state != State::absent ? DemandState::late
-                                                              : DemandState::miss});
+    views_.push_back(view_of(routes, d));
   }
   order_views();
   placements_.clear();
@@ -62,6 +57,22 @@ void Executor::count_uses(const LayerRoutes& routes) {
   }
 }
 
+// Which version of the expert serves the demand, and whether it is there. What is resident in the main pool always
+// serves.
+DemandView Executor::view_of(const LayerRoutes& routes, const Demand& d) {
+  const auto state_in = [&](const ExpertCache& cache) {
+    const State state = cache.at(d.expert).state;
+    if (&cache == &cache_ && device_starts_)
+      return d.started != 0 ? DemandState::hit : state == State::absent ? DemandState::miss : DemandState::late;
+    return state == State::resident ? DemandState::hit : state == State::absent ? DemandState::miss : DemandState::late;
+  };
+  const DemandState main = state_in(cache_);
+  const bool low = main != DemandState::hit && low_.precision() != Precision::native &&
+                   policy_->precision->wants_low(context_, routes, d);
+  if (!low) return {.demand = &d, .state = main, .low = false};
+  return {.demand = &d, .state = state_in(low_), .low = true};
+}
+
 void Executor::order_views() {
   policy_->scheduler->order(context_, views_);
   const Evictor& evictor = *policy_->evictor;
@@ -79,8 +90,8 @@ void Executor::plan_swaps(const LayerRoutes& routes) {
     return cache_.at(s.out).state != State::resident || cache_.at(s.in).state != State::absent;
   });
   for (const Swap& s : swaps_) {
-    evict(s.out, ResidencyChange::evicted);
-    start_loading(s.in, cache_.free_slot(), CopyReason::promotion);
+    evict(cache_, s.out, ResidencyChange::evicted);
+    start_loading(cache_, s.in, cache_.free_slot(), CopyReason::promotion);
   }
 }
 
@@ -88,24 +99,27 @@ void Executor::plan_swaps(const LayerRoutes& routes) {
 // staging slots.
 void Executor::drop_refuted() {
   if (policy_->prefetcher->cancels_refuted()) {
-    const std::vector<ExpertId> loading = cache_.loading();
-    for (ExpertId id : loading) {
-      const ExpertCache::Entry& entry = cache_.at(id);
-      if (id.layer != context_.layer || entry.reason != CopyReason::prefetch || is_demanded(id)) continue;
-      if (machine_.cancel_copy(entry.ready)) cache_.release(id);
+    for (ExpertCache* cache : {&cache_, &low_}) {
+      const std::vector<ExpertId> loading = cache->loading();
+      for (ExpertId id : loading) {
+        const ExpertCache::Entry& entry = cache->at(id);
+        if (id.layer != context_.layer || entry.reason != CopyReason::prefetch || is_demanded(id)) continue;
+        if (machine_.cancel_copy(entry.ready)) cache->release(id);
+      }
     }
   }
   const std::vector<ExpertId> staged = cache_.staged();
   for (ExpertId id : staged) {
     const ExpertCache::Entry& entry = cache_.at(id);
     if (entry.expected_tick > context_.tick || is_demanded(id)) continue;
-    if (entry.state == State::resident) evict(id, ResidencyChange::evicted);
+    if (entry.state == State::resident) evict(cache_, id, ResidencyChange::evicted);
   }
 }
 
 void Executor::plan_demand(const DemandView& view, Placement placement) {
   const Demand& d = *view.demand;
-  Planned p{.demand = &d, .state = view.state};
+  Planned p{.demand = &d, .cache = view.low ? &low_ : &cache_, .state = view.state};
+  if (view.low) use(d.expert).low_tokens_in_sequence += static_cast<std::uint32_t>(d.rows.size());
   use(d.expert).last_use_number = ++uses_planned_;
   if (early_result(d.expert) != 0) {
     p.path = Path::early;
@@ -121,13 +135,13 @@ void Executor::plan_demand(const DemandView& view, Placement placement) {
 }
 
 void Executor::plan_slot(const Demand& d, Planned& p) {
-  ExpertCache::Entry& entry = cache_.at(d.expert);
+  ExpertCache::Entry& entry = p.cache->at(d.expert);
   p.path = d.started != 0 ? Path::started : Path::slot;
   p.slot = entry.slot;
   p.prefetched = entry.reason == CopyReason::prefetch && !entry.used;
   entry.used = true;
-  if (d.started != 0) cache_.set_last_reader(entry.slot, d.started);
-  if (entry.staged && make_room(d.expert)) cache_.adopt(d.expert);
+  if (d.started != 0) last_readers_.set(entry.slot, d.started);
+  if (entry.staged && make_room(cache_, d.expert)) cache_.adopt(d.expert);
 }
 
 void Executor::plan_miss(const Demand& d, Placement placement, Planned& p) {
@@ -136,12 +150,12 @@ void Executor::plan_miss(const Demand& d, Placement placement, Planned& p) {
     return;
   }
   if (placement == Placement::fetch) {
-    if (const std::optional<SlotId> slot = slot_for(d.expert)) {
+    if (const std::optional<SlotId> slot = slot_for(*p.cache, d.expert)) {
       p.path = Path::fetch;
       p.slot = *slot;
       p.slot_in_use = std::ranges::any_of(plan_, [&](const Planned& other) { return other.slot == *slot; });
-      start_loading(d.expert, *slot, CopyReason::demand);
-      cache_.at(d.expert).used = true;
+      start_loading(*p.cache, d.expert, *slot, CopyReason::demand);
+      p.cache->at(d.expert).used = true;
       return;
     }
   }
@@ -156,18 +170,19 @@ void Executor::plan_prefetches(const LayerRoutes& routes) {
   policy_->predictor->predict(context_, routes, prefetcher.depth(), candidates_);
   policy_->prefetcher->choose(context_, candidates_, wanted_);
   for (const EarlyCopy& w : wanted_) {
-    if (cache_.at(w.expert).state != State::absent) continue;
+    ExpertCache& cache = w.low ? low_ : cache_;
+    if (cache.at(w.expert).state != State::absent) continue;
     if (prefetcher.staging_slots() > 0) {
       if (!cache_.has_staged_slot()) continue;
       cache_.start_staging(w.expert, CopyReason::prefetch,
                            context_.tick + static_cast<std::uint64_t>(context_.layers_ahead(w.expert)));
       note_load(w.expert);
-    } else if (const std::optional<SlotId> slot = slot_for(w.expert)) {
-      start_loading(w.expert, *slot, CopyReason::prefetch);
+    } else if (const std::optional<SlotId> slot = slot_for(cache, w.expert)) {
+      start_loading(cache, w.expert, *slot, CopyReason::prefetch);
     } else {
       continue;
     }
-    prefetches_.push_back(w.expert);
+    prefetches_.push_back(w);
   }
 }
 
@@ -191,8 +206,8 @@ Ticket Executor::early_result(ExpertId id) const {
   return found != early_.end() ? found->done : 0;
 }
 
-void Executor::start_loading(ExpertId id, SlotId slot, CopyReason reason) {
-  cache_.start_loading(id, slot, reason);
+void Executor::start_loading(ExpertCache& cache, ExpertId id, SlotId slot, CopyReason reason) {
+  cache.start_loading(id, slot, reason);
   note_load(id);
 }
 

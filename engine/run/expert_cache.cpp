@@ -108,9 +108,4 @@ SlotId ExpertCache::release(ExpertId id) {
   return e.slot;
 }
 
-void ExpertCache::set_last_reader(SlotId slot, Ticket t) {
-  if (slot >= last_reader_.size()) last_reader_.resize(slot + std::size_t{1}, 0);
-  last_reader_[slot] = t;
-}
-
 }  // namespace expertscope

@@ -12,6 +12,19 @@
 
 namespace expertscope {
 
+// The last operation that reads a slot: what is written into it next must wait for it.
+class LastReaders {
+ public:
+  Ticket of(SlotId slot) const { return slot < tickets_.size() ? tickets_[slot] : 0; }
+  void set(SlotId slot, Ticket t) {
+    if (slot >= tickets_.size()) tickets_.resize(slot + std::size_t{1}, 0);
+    tickets_[slot] = t;
+  }
+
+ private:
+  std::vector<Ticket> tickets_;
+};
+
 class ExpertCache {
  public:
   enum class State : std::uint8_t { absent, loading, resident };
@@ -74,14 +87,15 @@ class ExpertCache {
   // Experts whose copy is under way, in the order in which they were started.
   const std::vector<ExpertId>& loading() const { return loading_; }
 
-  // The last operation that reads a slot: what is written into it next must wait for it.
-  Ticket last_reader(SlotId slot) const { return slot < last_reader_.size() ? last_reader_[slot] : 0; }
-  void set_last_reader(SlotId slot, Ticket t);
+  // Of the versions that it holds.
+  Precision precision() const { return precision_; }
+  void set_precision(Precision p) { precision_ = p; }
 
  private:
   std::size_t index(ExpertId id) const { return static_cast<std::size_t>(id.layer * experts_ + id.expert); }
 
   int layers_, experts_;
+  Precision precision_ = Precision::native;
   Pools pools_;
   int slot_count_ = 0;
   std::vector<Entry> entries_;
@@ -90,7 +104,6 @@ class ExpertCache {
   int staged_slot_count_ = 0;
   std::vector<SlotId> free_, staged_free_;
   std::vector<ExpertId> loading_, staged_;
-  std::vector<Ticket> last_reader_;
 };
 
 }  // namespace expertscope

@@ -3,10 +3,7 @@
 namespace expertscope::components {
 namespace {
 
-class Native final : public PrecisionChooser {
- public:
-  Precision choose(const PolicyContext&, const Demand&) const override { return Precision::native; }
-};
+class Native final : public PrecisionChooser {};
 
 }  // namespace
 
