@@ -55,6 +55,7 @@ struct PresetDecl {
   bool exact = true;                                         // with its defaults
   bool replay_only = false;                                  // needs to know the future (belady)
   std::array<std::string_view, kComponentKinds> components;  // by ComponentKind
+  std::vector<std::string_view> settings{};  // parameters that differ from their defaults: "evictor.order=access"
 };
 
 std::span<const ComponentDecl> component_decls();

@@ -67,6 +67,17 @@ std::string write_value(const ParameterDecl& p, double value) {
   return fmt::format("{}", value);
 }
 
+void set_parameter(PolicySpec& spec, std::string_view key, std::string_view value);
+
+// The preset's own parameters of one kind of component.
+void apply_preset_settings(PolicySpec& spec, const PresetDecl& preset, std::string_view kind_text) {
+  for (const std::string_view setting : preset.settings) {
+    const std::size_t equals = setting.find('=');
+    const std::string_view key = setting.substr(0, equals);
+    if (key.substr(0, key.find('.')) == kind_text) set_parameter(spec, key, setting.substr(equals + 1));
+  }
+}
+
 void set_component(PolicySpec& spec, std::string_view kind_text, std::string_view component) {
   const ComponentKind kind = require_kind(kind_text);
   if (find_component(kind, component) == nullptr) {
@@ -79,6 +90,9 @@ void set_component(PolicySpec& spec, std::string_view kind_text, std::string_vie
   spec.components[static_cast<std::size_t>(kind)] = component;
   // Parameters of the component that was replaced mean nothing to the new one.
   std::erase_if(spec.parameters, [&](const auto& p) { return p.first.starts_with(std::string(kind_text) + "."); });
+  const PresetDecl* preset = find_preset(spec.preset);
+  if (preset != nullptr && preset->components[static_cast<std::size_t>(kind)] == component)
+    apply_preset_settings(spec, *preset, kind_text);
 }
 
 void set_parameter(PolicySpec& spec, std::string_view key, std::string_view value) {
@@ -130,6 +144,7 @@ PolicySpec parse_policy_spec(std::string_view text) {
   PolicySpec spec;
   spec.preset = preset_name;
   for (std::size_t k = 0; k < kComponentKinds; ++k) spec.components[k] = preset->components[k];
+  for (int k = 0; k < kComponentKinds; ++k) apply_preset_settings(spec, *preset, name(static_cast<ComponentKind>(k)));
   if (colon == std::string_view::npos) return spec;
 
   // Components first: a parameter belongs to the component that is in force in the end.
@@ -156,7 +171,22 @@ std::string to_string(const PolicySpec& spec) {
     if (preset == nullptr || spec.components[k] != preset->components[k])
       add(fmt::format("{}={}", name(kind), spec.components[k]));
   }
-  for (const auto& [key, value] : spec.parameters) {
+  // A parameter is written when it differs from what the preset and the components already say.
+  PolicySpec unset = preset != nullptr ? parse_policy_spec(spec.preset) : PolicySpec{};
+  for (std::size_t k = 0; k < kComponentKinds; ++k) {
+    if (spec.components[k] != unset.components[k])
+      set_component(unset, name(static_cast<ComponentKind>(k)), spec.components[k]);
+  }
+  std::map<std::string, double> differing = spec.parameters;
+  for (const auto& [key, value] : unset.parameters) {
+    const auto it = differing.find(key);
+    if (it == differing.end()) {
+      differing[key] = spec.parameter(require_kind(key.substr(0, key.find('.'))), key.substr(key.find('.') + 1));
+    } else if (it->second == value) {
+      differing.erase(it);
+    }
+  }
+  for (const auto& [key, value] : differing) {
     const std::size_t dot = key.find('.');
     const ComponentKind kind = require_kind(std::string_view(key).substr(0, dot));
     const ComponentDecl* decl = find_component(kind, spec.components[static_cast<std::size_t>(kind)]);

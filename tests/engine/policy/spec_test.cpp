@@ -51,16 +51,38 @@ TEST(PolicySpec, SwappingAComponentForgetsTheParametersOfTheOldOne) {
   EXPECT_EQ(to_string(spec), "lookahead:prefetcher=none");
 }
 
+TEST(PolicySpec, APresetsOwnParametersAreNotWrittenAndThoseSetBackAre) {
+  const PolicySpec preset = parse_policy_spec("mixtral-offloading");
+  EXPECT_EQ(preset.parameter(ComponentKind::evictor, "order"), 1);
+  EXPECT_EQ(to_string(preset), "mixtral-offloading");
+  const PolicySpec back = parse_policy_spec("mixtral-offloading:evictor.order=request");
+  EXPECT_EQ(back.parameter(ComponentKind::evictor, "order"), 0);
+  EXPECT_EQ(to_string(back), "mixtral-offloading:evictor.order=request");
+  EXPECT_EQ(parse_policy_spec(to_string(back)), back);
+}
+
+TEST(PolicySpec, SwappingAPresetsComponentOutAndInBringsItsParametersBack) {
+  PolicySpec spec = parse_policy_spec("mixtral-offloading");
+  apply_setting(spec, "evictor=lfu");
+  EXPECT_EQ(to_string(spec), "mixtral-offloading:evictor=lfu");
+  EXPECT_EQ(parse_policy_spec(to_string(spec)), spec);
+  apply_setting(spec, "evictor=lru");
+  EXPECT_EQ(spec, parse_policy_spec("mixtral-offloading"));
+}
+
 TEST(PolicySpec, RefusesWhatItDoesNotKnowAndSaysWhatThereIs) {
-  EXPECT_EQ(
-      refusal("lru"),
-      "policy 'lru' is not known: choose one of resident, on-demand, lfu, static, cpu-only, split, lookahead, belady");
-  EXPECT_EQ(refusal("on-demand:evictor=mru"),
-            "policy: 'mru' is not a known evictor: choose one of lru, lfu, never, belady");
+  std::string presets, evictors;
+  for (const PresetDecl& p : preset_decls()) presets += (presets.empty() ? "" : ", ") + std::string(p.name);
+  for (const ComponentDecl& c : component_decls()) {
+    if (c.kind == ComponentKind::evictor) evictors += (evictors.empty() ? "" : ", ") + std::string(c.name);
+  }
+  EXPECT_EQ(refusal("lru"), "policy 'lru' is not known: choose one of " + presets);
+  EXPECT_EQ(refusal("on-demand:evictor=mru"), "policy: 'mru' is not a known evictor: choose one of " + evictors);
   EXPECT_EQ(refusal("on-demand:engine=lru").substr(0, 51), "policy: 'engine' is not a kind of component: use on");
   EXPECT_EQ(refusal("lookahead:prefetcher.width=2"),
-            "policy: prefetcher 'predicted' has no parameter 'width': it has depth, prefill, cancel");
-  EXPECT_EQ(refusal("on-demand:evictor.age=2"), "policy: evictor 'lru' has no parameter 'age': it has none");
+            "policy: prefetcher 'predicted' has no parameter 'width': it has depth, prefill, cancel, most");
+  EXPECT_EQ(refusal("on-demand:evictor.age=2"), "policy: evictor 'lru' has no parameter 'age': it has order");
+  EXPECT_EQ(refusal("on-demand:placer.age=2"), "policy: placer 'fetch' has no parameter 'age': it has none");
   EXPECT_EQ(refusal("lookahead:prefetcher.depth=9"), "policy: prefetcher.depth=9 is not allowed: give 1 to 3 layers");
   EXPECT_NE(refusal("lookahead:prefetcher.depth=1.5"), "accepted");
   EXPECT_NE(refusal("lookahead:prefetcher.depth=nan"), "accepted");

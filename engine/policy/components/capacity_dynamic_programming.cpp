@@ -1,0 +1,60 @@
+// AdapMoE's division of the cache over layers (reference: policies.md B5): slots go where a token would otherwise wait
+// for most copies, given how often it needs one expert alone and how good the prefetch of its layer is.
+#include <algorithm>
+#include <cmath>
+
+#include "engine/policy/components/all.h"
+#include "engine/policy/components/parameters.h"
+#include "engine/policy/formulas.h"
+
+namespace expertscope::components {
+namespace {
+
+class DynamicProgramming final : public CapacitySplitter {
+ public:
+  explicit DynamicProgramming(const Parameters& p) : threshold_(p("threshold")) {}
+
+  Pools split(const PolicyContext& ctx) const override {
+    std::vector<std::vector<double>> picked;
+    std::vector<double> accuracy;
+    for (int l = 0; l < ctx.layers; ++l) {
+      picked.push_back(picked_of(ctx, l));
+      accuracy.push_back(ctx.prior != nullptr && ctx.prior->has_lookahead_recall() ? ctx.prior->lookahead(l) : 0);
+    }
+    return {.global = false, .slots = adapmoe_split(ctx.experts, ctx.slots, picked, accuracy).slots};
+  }
+
+  std::string uninformed(const PolicyContext& ctx) const override {
+    const bool accuracy = ctx.prior != nullptr && ctx.prior->has_lookahead_recall();
+    const bool single = threshold_ <= 0 || (ctx.prior != nullptr && ctx.prior->has_sensitivity());
+    if (accuracy && single) return "";
+    return "the prior does not know how good gates ahead are or how sensitive layers: all layers are taken as equal";
+  }
+
+ private:
+  // [k - 1]: how often a token takes k experts.
+  std::vector<double> picked_of(const PolicyContext& ctx, int layer) const {
+    std::vector<double> picked(static_cast<std::size_t>(ctx.top_k), 0);
+    picked.back() = 1;
+    if (threshold_ <= 0 || ctx.prior == nullptr || !ctx.prior->has_sensitivity()) return picked;
+    const double drop_below = ctx.prior->drop_threshold(layer, threshold_);
+    const std::vector<double> known = ctx.prior->kept_shares(layer, drop_below);
+    return known.empty() ? picked : known;
+  }
+
+  double threshold_;
+};
+
+}  // namespace
+
+ComponentEntry capacity_dynamic_programming() {
+  return {
+      .decl = {.kind = ComponentKind::capacity,
+               .name = "dynamic-programming",
+               .help = "Gives slots to the layers whose tokens would wait for most copies, by a prior's statistics.",
+               .parameters = {real("threshold", 0, 1, 0.005, "",
+                                   "Sensitivity threshold of the gate that drops experts; 0: none are dropped.")}},
+      .make = [](const Parameters& p) { return std::make_unique<DynamicProgramming>(p); }};
+}
+
+}  // namespace expertscope::components

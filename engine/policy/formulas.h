@@ -1,0 +1,97 @@
+// The published formulas, as functions of numbers alone: components call them, tests check them against the values that
+// the papers and their code give (reference: policies.md, golden values).
+#pragma once
+
+#include <array>
+#include <cstdint>
+#include <functional>
+#include <span>
+#include <vector>
+
+#include "engine/observer.h"
+
+namespace expertscope {
+
+// Layers from `current` to `layer` in the order of execution, 0 to layers - 1.
+int layer_distance(int layer, int current, int layers);
+
+// --- where misses run
+
+// Fiddler: the CPU computes when that takes no longer than copying and computing on the GPU. `tie_to_cpu` is the
+// paper's reading; its code leaves a tie on the GPU.
+bool runs_on_cpu(double cpu_cost, double gpu_cost, bool tie_to_cpu);
+
+// FreeToken: how many of `misses` to fetch when the link takes `fraction` of the bytes that link and CPU move
+// together. In 65536ths, as its code; 0 is possible, also for misses > 0.
+int fetched_of(int misses, double fraction);
+
+struct ScheduledExpert {
+  int tokens = 1;
+  bool cached = false;
+};
+struct ScheduleCosts {
+  std::function<double(int tokens)> gpu, cpu;
+  double move = 0;       // one expert over the link
+  double first_cpu = 0;  // more for the first expert that the CPU takes
+};
+struct Schedule {
+  std::vector<std::uint8_t> on_cpu;  // [expert]
+  double gpu = 0, cpu = 0;           // when each has done its last
+  double makespan() const { return gpu > cpu ? gpu : cpu; }
+};
+// HybriMoE's code: the GPU takes cached experts and then the uncached with most tokens, the CPU from the other end of
+// the same queue, whoever is done first.
+Schedule two_pointer_schedule(std::span<const ScheduledExpert>, const ScheduleCosts&);
+// HybriMoE's paper: timelines of GPU, CPU and link; what would finish earliest acts. The link brings the uncached
+// expert with most tokens, the CPU takes uncached ones with few tokens first and then cached ones.
+Schedule timelines_schedule(std::span<const ScheduledExpert>, const ScheduleCosts&);
+
+// --- what is executed
+
+// HOBBIT, Eq. 2: for each rank the sum of the weights of the better ranked ones, as shares of all. In float32.
+std::array<float, kMaxPicks> scores_before(const RouteRecord&);
+
+// --- what to keep: the smallest goes
+
+struct HobbitWeights {
+  double recent = 0.25, frequent = 0.25, high_precision = 0.25, distance = 0.25;
+};
+// HOBBIT, Eq. 3. `last_token`, `uses` and `high_uses` count within the sequence, which has `tokens` tokens.
+double hobbit_priority(const HobbitWeights&, double last_token, double uses, double high_uses, double tokens, int layer,
+                       int current, int layers);
+// MoE-APEX's successor of it. `bit_ratio`: bits of the low precision for one of the high.
+double lcu_priority(double high_uses, double low_uses, double bit_ratio, double tokens, bool used_in_last_pass,
+                    int layer, int current, int layers);
+// EdgeMoE's eviction score, whose highest leaves; the printed formula never evicts from the current layer (-infinity).
+double edgemoe_printed(double frequency, int layer, int current, int layers);
+double edgemoe_text(double frequency, int layer, int current, int layers);
+// MoE-Infinity, Alg. 1. `probability`: the expert's share of its layer's tokens in the predicted activation matrix.
+double activation_priority(double probability, int layer, int layers);
+// Its proximity of a layer `ahead` of the current one.
+double activation_proximity(int ahead, int layers);
+// HybriMoE's minus-recent score after one request: `seen` is the router's score when the expert is in the top-p.
+double smoothed_score(double before, double seen, bool in_top, double weight);
+int smoothed_top(int top_k, int experts);
+// Expert buffering: inactive experts leave first, by last use; then the active one that was inserted last.
+double inactive_lifo_priority(bool active, std::uint64_t last_use, std::uint64_t insertion);
+// LFRU: uses for each tick since the last.
+double lfru_priority(double uses, std::uint64_t last, std::uint64_t now);
+
+// --- slots
+
+// AdapMoE: copies that a token waits for in a layer of which `slots` of `experts` are resident by chance, when it takes
+// k experts with probability picked[k - 1] and a prefetch, one in flight, is right with `accuracy`.
+double adapmoe_cost(int experts, int slots, std::span<const double> picked, double accuracy);
+struct AdapmoeSplit {
+  std::vector<int> slots;  // [layer]
+  double cost = 0;
+};
+// The cheapest division of `total` slots over the layers. picked and accuracy: [layer].
+AdapmoeSplit adapmoe_split(int experts, int total, std::span<const std::vector<double>> picked,
+                           std::span<const double> accuracy);
+
+// ExpertFlow: slots of coming layers, nearest first, from how many experts each is forecast to want.
+std::vector<int> slots_layer_first(std::span<const int> demand, int total);
+std::vector<int> slots_proportional(std::span<const int> demand, int total);
+
+}  // namespace expertscope
