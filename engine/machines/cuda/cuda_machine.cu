@@ -27,9 +27,7 @@ CudaMachine::CudaMachine(const Model& model, ThreadPool& pool, const CudaOptions
       device_(model, options.max_step_tokens, compute_),
       slots_(model.description().layers, model.description().router.experts, costs_.shape().expert_bytes),
       copies_(clock_),
-      table_copy_(model.description().router.experts),
-      own_tiles_(kMaxTopK),
-      own_picks_(kMaxTopK),
+      table_copies_(std::int64_t{model.description().layers} * model.description().router.experts),
       mail_ready_(8),
       picks_(options.max_step_tokens, model.description().router) {
   const ModelDescription& d = model.description();
@@ -81,7 +79,8 @@ MemoryUse CudaMachine::memory() const {
   return m;
 }
 
-void CudaMachine::ensure_fits(int slots, int staging_slots) const {
+void CudaMachine::ensure_fits(const SlotCounts& counts) const {
+  const int slots = counts.main, staging_slots = counts.staging;
   std::size_t free = 0, total = 0;
   check(cudaMemGetInfo(&free, &total), "asking for free device memory");
   const std::int64_t more =
@@ -96,7 +95,7 @@ void CudaMachine::ensure_fits(int slots, int staging_slots) const {
                    " slots are there): " + "lower the cache ratio, or close what else uses this GPU");
 }
 
-std::vector<SlotId> CudaMachine::add_slots(int, int count, bool staging) {
+std::vector<SlotId> CudaMachine::add_slots(int, int count, bool staging, Precision) {
   std::vector<SlotId> added = slots_.add(count, staging);
   for (SlotId slot : added) {
     if (slot >= slot_read_.size()) slot_read_.resize(slot + std::size_t{1}, nullptr);

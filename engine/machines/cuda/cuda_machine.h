@@ -37,8 +37,10 @@ class CudaMachine final : public Machine {
   int gpus() const override { return 1; }
   TimeNs now() const override { return clock_.now(); }
 
-  void ensure_fits(int slots, int staging_slots) const override;
-  std::vector<SlotId> add_slots(int device, int count, bool staging) override;
+  void ensure_fits(const SlotCounts&) const override;
+  std::vector<SlotId> add_slots(int device, int count, bool staging, Precision) override;
+  void prepare(Precision) override {}  // lower precisions are refused: it cannot revise
+  std::int64_t expert_bytes(Precision) const override { return slots_.slot_bytes(); }
   void remove_slot(SlotId slot) override { slots_.remove(slot); }
   MemoryUse memory() const override;
 
@@ -53,8 +55,8 @@ class CudaMachine final : public Machine {
   void attention(int layer) override;
   void router(const RouterRequest&) override;
   LayerRoutes wait_routes() override;
-  Ticket expert_on_gpu(const Demand&, SlotId, Ticket after) override;
-  Ticket expert_on_cpu(const Demand&) override;
+  Ticket expert_on_gpu(const Demand&, SlotId, Ticket after, Precision) override;
+  Ticket expert_on_cpu(const Demand&, Precision) override;
   void combine(int layer, std::span<const Ticket>) override;
   void head() override;
   void wait_logits() override;
@@ -134,9 +136,8 @@ class CudaMachine final : public Machine {
   const Arithmetic::ExpertRow* first_row_ = nullptr;
   Ticket started_ = 0;  // the experts that the device starts by itself
   std::uint32_t router_stamp_ = 0;
-  DeviceArray<std::uint64_t> table_copy_;
-  DeviceArray<Tile> own_tiles_;
-  DeviceArray<PickRow> own_picks_;
+  bool summed_ = false;                      // the device added them all to x
+  DeviceArray<std::uint64_t> table_copies_;  // [layer][expert]
   std::uint64_t mails_ = 0;
   MappedArray<std::uint64_t> mail_ready_;
   MappedArray<float> host_router_logits_;

@@ -37,29 +37,36 @@ void CudaMachine::router(const RouterRequest& request) {
 
 void CudaMachine::route_single() {
   const int layer = request_.layer, gates = 1 + request_.lookahead_recorded;
+  const int experts = model_.description().router.experts;
+  std::uint64_t* table_copy = table_copies_.data() + std::int64_t{layer} * experts;
+  const bool starts = request_.start_resident && slots_.any_published(layer);
+  RouterMail mail{.ready = mail_ready_.data(),
+                  .number = ++mails_,
+                  .logits = host_router_logits_.data(),
+                  .input = cpu_.input(),
+                  .logits_from = device_.router_outputs().logits,
+                  .input_from = device_.expert_input(),
+                  .logit_count = gates * experts,
+                  .width = model_.description().width};
+  started_ = 0, summed_ = false;
   {
     const Launch launch(observer_, step_, layer, WorkKind::router);
     const Stamp stamp = begin_op(WorkKind::router, layer, costs_.router(gates, 1), 1);
     router_stamp_ = timeline_.last_stamp();
-    route_one(
-        device_.gates(layer, request_.lookahead_recorded), device_.router_outputs(),
-        {.ready = mail_ready_.data(), .number = ++mails_, .logits = host_router_logits_.data(), .input = cpu_.input()},
-        slots_.table(layer), table_copy_.data(), own_tiles_.data(), own_picks_.data(), stamp, compute_);
+    route_one(device_.gates(layer, request_.lookahead_recorded), device_.router_outputs(), slots_.table(layer),
+              table_copy, stamp, compute_);
+    mail.routed = stamp.end;
+    if (!starts) send_mail(device_.choice(table_copy), mail, compute_);
   }
-  started_ = 0;
-  if (!request_.start_resident || !slots_.any_published(layer)) return;
+  if (!starts) return;
   // The device looks up which of its picks are there; the host learns later which they were.
   started_ = tickets_.make();
   const Launch launch(observer_, step_, layer, WorkKind::expert);
-  ExpertRun run = device_.expert_run(layer);
-  run.tiles = own_tiles_.data();
-  run.tile_count = model_.description().router.top_k;
-  run.picks = own_picks_.data();
   const Stamp stamp = timeline_.begin(
       {.work = {.step = step_, .layer = static_cast<std::uint16_t>(layer), .kind = WorkKind::expert, .lane = Lane::gpu},
        .ticket = started_,
        .open = true});
-  run_experts(run, stamp, compute_);
+  run_chosen(device_.expert_run(layer), device_.choice(table_copy), mail, device_.x(), stamp, compute_);
 }
 
 void CudaMachine::route_several() {
@@ -139,11 +146,14 @@ void CudaMachine::note_started(std::span<Demand> demands) {
   const Work one = costs_.expert(1);
   const auto n = static_cast<std::int64_t>(count);
   timeline_.close({.bytes = n * one.bytes, .flops = n * one.flops}, count, expert);
+  const RouterRule& rule = model_.description().router;
+  const ExpertBlobLayout& blob = model_.blob_layout(request_.layer);
+  summed_ = static_cast<int>(count) == rule.top_k && sums_by_itself({blob.gate, blob.up, blob.down}, rule);
 }
 
 // Picks of the layer go to the device, and with them tiles of the experts that are there.
 void CudaMachine::start_resident_of_many() {
-  started_ = 0;
+  started_ = 0, summed_ = false;
   picks_.lay_out(routes_, first_row_, device_.large() ? kLargeTile : kSmallTile,
                  request_.start_resident ? &slots_ : nullptr);
   const Launch launch(observer_, step_, request_.layer, WorkKind::expert);
@@ -161,7 +171,7 @@ void CudaMachine::start_resident_of_many() {
   device_.large() ? run_experts_large(run, stamp, compute_) : run_experts(run, stamp, compute_);
 }
 
-Ticket CudaMachine::expert_on_gpu(const Demand& demand, SlotId slot, Ticket after) {
+Ticket CudaMachine::expert_on_gpu(const Demand& demand, SlotId slot, Ticket after, Precision) {
   Ticket waited = 0;
   WorkKind wait_kind = WorkKind::wait_demand;
   if (after != 0 && !tickets_.done(after)) {
@@ -192,7 +202,7 @@ Ticket CudaMachine::expert_on_gpu(const Demand& demand, SlotId slot, Ticket afte
 // --- experts on the CPU
 
 // Only noted here: the CPU begins when everything that the GPU can do meanwhile is queued (see combine).
-Ticket CudaMachine::expert_on_cpu(const Demand& demand) {
+Ticket CudaMachine::expert_on_cpu(const Demand& demand, Precision) {
   if (!single() && !cpu_.input_asked()) {
     const Launch launch(observer_, step_, demand.expert.layer, WorkKind::router);
     cpu_.ask_input(device_.expert_input(), routed_);
@@ -208,6 +218,7 @@ void CudaMachine::run_cpu_experts() {
 }
 
 void CudaMachine::combine(int layer, std::span<const Ticket>) {
+  if (summed_) return;
   const bool on_cpu = !cpu_.empty();
   if (on_cpu) run_cpu_experts();
   const Launch launch(observer_, step_, layer, WorkKind::combine);

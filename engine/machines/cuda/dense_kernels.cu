@@ -3,6 +3,7 @@
 
 #include "engine/machines/cuda/device.h"
 #include "engine/machines/cuda/device_code.cuh"
+#include "engine/machines/cuda/row_streams.cuh"
 
 namespace expertscope::cuda {
 namespace {
@@ -10,12 +11,18 @@ namespace {
 constexpr int kRowsOfWarp = 2;
 constexpr int kRowsOfBlock = kRowsOfWarp * kWarps;
 
-__global__ void __launch_bounds__(kThreads)
-    embed_kernel(DeviceMatrix embedding, const StepToken* mapped, StepToken* tokens, float* x, Stamp stamp) {
+__global__ void __launch_bounds__(kThreads) embed_kernel(DeviceMatrix embedding, const StepToken* mapped,
+                                                         StepToken* tokens, float* x, Turns turns, Stamp stamp) {
   stamp_start(stamp);
   const int t = blockIdx.x;
   const StepToken token = mapped[t];
   if (threadIdx.x == 0) tokens[t] = token;
+  for (int i = threadIdx.x; i < turns.pairs; i += kThreads) {
+    double sine, cosine;
+    sincos(token.position * turns.frequencies[i], &sine, &cosine);
+    turns.of_tokens[static_cast<std::int64_t>(t) * turns.pairs + i] = {static_cast<float>(cosine),
+                                                                       static_cast<float>(sine)};
+  }
   float* out = x + static_cast<std::int64_t>(t) * embedding.cols;
   with_decoder(embedding.type, [&](auto decoder) {
     for (int chunk = threadIdx.x; chunk < embedding.cols / kChunk; chunk += kThreads) {
@@ -81,6 +88,48 @@ __global__ void __launch_bounds__(kThreads, Tokens == 1 ? 3 : 1) products_kernel
   stamp_end(stamp);
 }
 
+// One token. Each warp streams Rows rows at a time; with one matrix the grid may be smaller than it, and blocks go on.
+template <typename D, int Rows>
+__global__ void __launch_bounds__(kThreads, 2) product_kernel(Products p, Stamp stamp) {
+  extern __shared__ float4 staged[];
+  __shared__ float parts[kWarps];
+  int block = blockIdx.x, matrix = 0;
+  while (matrix + 1 < p.count && block >= (p.w[matrix].rows + Rows * kWarps - 1) / (Rows * kWarps)) {
+    block -= (p.w[matrix].rows + Rows * kWarps - 1) / (Rows * kWarps);
+    ++matrix;
+  }
+  const DeviceMatrix& w = p.w[matrix];
+  const int units = (w.rows + Rows - 1) / Rows;
+  if (p.norm != nullptr) {
+    for (int c = static_cast<int>(threadIdx.x) * 32; c < w.cols; c += kThreads * 32) prefetch(p.norm + c);
+  }
+  DeviceMatrix m[Rows];
+#pragma unroll
+  for (int r = 0; r < Rows; ++r) m[r] = w;
+  // With several matrices a block has its units and no more.
+  const int stride = p.count > 1 ? units : static_cast<int>(gridDim.x) * kWarps;
+  auto stream = row_stream<D, Rows>(
+      m, [&](int unit, int r) { return Rows == 1 ? unit : min(unit * Rows + r, w.rows - 1); },
+      block * kWarps + static_cast<int>(threadIdx.x) / 32, stride, units);
+  stream.start();
+  let_next_kernel_start();
+  wait_for_kernel_ahead();
+  stamp_start(stamp);
+  stage<D, kThreads>(p.x, p.norm, w.cols, threadIdx.x, staged, parts);
+  __syncthreads();
+  const float scale = stage_scale(p.norm, parts, w.cols, p.eps);
+  stream.run(staged, [&](int unit, const float(&sums)[Rows]) {
+    if (threadIdx.x % 32 != 0) return;
+#pragma unroll
+    for (int r = 0; r < Rows; ++r) {
+      if (unit * Rows + r >= w.rows) break;
+      float& y = p.y[matrix][unit * Rows + r];
+      y = p.add ? y + sums[r] * scale : sums[r] * scale;
+    }
+  });
+  stamp_end(stamp);
+}
+
 __global__ void to_half_kernel(const float* x, __half* y, std::int64_t values) {
   const std::int64_t i = (static_cast<std::int64_t>(blockIdx.x) * kThreads + threadIdx.x) * 4;
   if (i >= values) return;
@@ -100,22 +149,25 @@ __global__ void __launch_bounds__(kThreads)
 }
 
 __global__ void __launch_bounds__(kThreads) combine_kernel(Combination c, Stamp stamp) {
+  let_next_kernel_start();
+  wait_for_kernel_ahead();
   stamp_start(stamp);
   const int t = blockIdx.x;
   for (int i = (blockIdx.y * kThreads + threadIdx.x) * 4; i < c.width; i += gridDim.y * kThreads * 4) {
     float4 sum = make_float4(0, 0, 0, 0);
     for (int rank = 0; rank < c.top_k; ++rank) {
       const int row = t * c.top_k + rank;
-      const float weight = c.weights[row];
+      const float weight = fresh(c.weights + row);
       if (weight == 0) continue;
       const bool from_host = c.from_host != nullptr ? c.from_host[row] != 0 : (c.host_bits >> rank & 1u) != 0;
       const float* output = (from_host ? c.host_output : c.output) + static_cast<std::int64_t>(row) * c.width + i;
-      const float4 v = *reinterpret_cast<const float4*>(output);
+      const float4 v = fresh4(output);
       sum.x = fmaf(weight, v.x, sum.x), sum.y = fmaf(weight, v.y, sum.y);
       sum.z = fmaf(weight, v.z, sum.z), sum.w = fmaf(weight, v.w, sum.w);
     }
-    float4* x = reinterpret_cast<float4*>(c.x + static_cast<std::int64_t>(t) * c.width + i);
-    *x = make_float4(x->x + sum.x, x->y + sum.y, x->z + sum.z, x->w + sum.w);
+    float* x = c.x + static_cast<std::int64_t>(t) * c.width + i;
+    const float4 before = fresh4(x);
+    *reinterpret_cast<float4*>(x) = make_float4(before.x + sum.x, before.y + sum.y, before.z + sum.z, before.w + sum.w);
   }
   stamp_end(stamp);
 }
@@ -142,6 +194,50 @@ __global__ void answer_kernel(volatile std::uint32_t* ask, std::uint64_t* times,
   }
 }
 
+// Blocks of product_kernel that a device holds at once.
+int product_slots() {
+  static const int slots = [] {
+    int device = 0, processors = 0;
+    check(cudaGetDevice(&device), "asking for the device");
+    check(cudaDeviceGetAttribute(&processors, cudaDevAttrMultiProcessorCount, device), "asking for the device");
+    return 3 * processors;
+  }();
+  return slots;
+}
+
+template <typename D, int Rows>
+void launch_product(const Products& p, const Stamp& stamp, cudaStream_t stream) {
+  int blocks = 0;
+  for (int i = 0; i < p.count; ++i) blocks += ceil_div(p.w[i].rows, Rows * kWarps);
+  if (p.count == 1) blocks = std::min(blocks, product_slots());
+  const int shared = staged_bytes(p.w[0].cols);
+  allow_shared(product_kernel<D, Rows>, shared);
+  launch_chained(product_kernel<D, Rows>, dim3(static_cast<unsigned>(blocks)), shared, stream, p, stamp);
+}
+
+// One token: neighbouring matrices of one type in a launch.
+void multiply_one(const Products& p, const Stamp& stamp, cudaStream_t stream) {
+  for (int from = 0, to = 0; from < p.count; from = to) {
+    Products some = p;
+    some.count = 0;
+    int rows = 0;
+    for (to = from; to < p.count && p.w[to].type == p.w[from].type; ++to) {
+      some.w[some.count] = p.w[to];
+      some.y[some.count++] = p.y[to];
+      rows += p.w[to].rows;
+    }
+    const Stamp part{from == 0 ? stamp.start : nullptr, to == p.count ? stamp.end : nullptr, stamp.counter};
+    for_type(p.w[from].type, [&](auto decoder) {
+      using D = decltype(decoder);
+      // Two rows of a warp share the reads of x, but a small matrix is better spread over all processors.
+      if (rows <= product_slots() * kWarps)
+        launch_product<D, 1>(some, part, stream);
+      else
+        launch_product<D, 2>(some, part, stream);
+    });
+  }
+}
+
 template <int Tokens>
 void launch_products(const Products& p, int tokens, const Stamp& stamp, cudaStream_t stream) {
   int blocks = 0;
@@ -157,13 +253,26 @@ void launch_products(const Products& p, int tokens, const Stamp& stamp, cudaStre
 
 }  // namespace
 
-void embed(const DeviceMatrix& embedding, const StepToken* mapped, StepToken* tokens, float* x, int count, Stamp stamp,
-           cudaStream_t stream) {
-  embed_kernel<<<count, kThreads, 0, stream>>>(embedding, mapped, tokens, x, stamp);
+bool kernels_can_chain() {
+  static const bool can = [] {
+    int device = 0, major = 0;
+    cudaFuncAttributes built{};
+    check(cudaGetDevice(&device), "asking for the device");
+    check(cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, device), "asking for the device");
+    check(cudaFuncGetAttributes(&built, stamp_kernel), "asking for a kernel");
+    return major >= 9 && built.ptxVersion >= 90;
+  }();
+  return can;
+}
+
+void embed(const DeviceMatrix& embedding, const StepToken* mapped, StepToken* tokens, float* x, const Turns& turns,
+           int count, Stamp stamp, cudaStream_t stream) {
+  embed_kernel<<<count, kThreads, 0, stream>>>(embedding, mapped, tokens, x, turns, stamp);
   check_launch("queueing the embedding");
 }
 
 void multiply(const Products& p, int tokens, Stamp stamp, cudaStream_t stream) {
+  if (tokens == 1 && p.only == nullptr) return multiply_one(p, stamp, stream);
   // A tile of tokens shares the reads of the weights; its normalised rows must fit into shared memory.
   const int room = p.norm != nullptr ? 64 * 1024 / (p.w[0].cols * static_cast<int>(sizeof(float))) : 4;
   if (tokens >= 4 && room >= 4)
@@ -188,8 +297,8 @@ void to_half(const float* x, __half* y, std::int64_t values, cudaStream_t stream
 
 void combine(const Combination& c, int tokens, Stamp stamp, cudaStream_t stream) {
   const int parts = tokens > 64 ? 1 : ceil_div(c.width, kThreads * 4);
-  combine_kernel<<<dim3(static_cast<unsigned>(tokens), static_cast<unsigned>(parts)), kThreads, 0, stream>>>(c, stamp);
-  check_launch("queueing the sum of experts");
+  launch_chained(combine_kernel, dim3(static_cast<unsigned>(tokens), static_cast<unsigned>(parts)), 0, stream, c,
+                 stamp);
 }
 
 void move(const void* from, void* to, std::int64_t bytes, cudaStream_t stream) {

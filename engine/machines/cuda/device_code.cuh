@@ -3,6 +3,7 @@
 
 #include <cstdint>
 
+#include "engine/machines/cuda/device.h"
 #include "engine/machines/cuda/kernels.h"
 #include "engine/machines/cuda/weights.cuh"
 
@@ -12,6 +13,69 @@ inline constexpr int kThreads = 256, kWarps = kThreads / 32;
 
 inline int ceil_div(int a, int b) {  // for launches, on the host
   return (a + b - 1) / b;
+}
+
+// Launches a kernel that waits by itself for the one ahead (see wait_for_kernel_ahead).
+template <typename... Parameters, typename... Arguments>
+void launch_chained(void (*kernel)(Parameters...), dim3 grid, int shared, cudaStream_t stream,
+                    const Arguments&... arguments) {
+  cudaLaunchAttribute chained{};
+  chained.id = cudaLaunchAttributeProgrammaticStreamSerialization;
+  chained.val.programmaticStreamSerializationAllowed = 1;
+  cudaLaunchConfig_t config{};
+  config.gridDim = grid;
+  config.blockDim = kThreads;
+  config.dynamicSmemBytes = static_cast<std::size_t>(shared);
+  config.stream = stream;
+  config.attrs = &chained;
+  config.numAttrs = kernels_can_chain() ? 1 : 0;
+  check(cudaLaunchKernelEx(&config, kernel, static_cast<Parameters>(arguments)...), "queueing a kernel");
+}
+// More shared memory than a kernel may have unasked.
+template <typename Kernel>
+void allow_shared(Kernel kernel, int bytes) {
+  if (bytes <= 32 * 1024) return;
+  check(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, bytes), "asking for shared memory");
+}
+
+// Kernels of a decode step are chained (programmatic dependent launch): a kernel's blocks may start while the one ahead
+// still runs. What they do before wait_for_kernel_ahead may touch only what no kernel under way writes: weights. Every
+// kernel that is launched chained waits, so that its end means the end of all before it. Where the device cannot chain,
+// both are nothing.
+__device__ __forceinline__ void wait_for_kernel_ahead() {
+#if __CUDA_ARCH__ >= 900
+  asm volatile("griddepcontrol.wait;" ::: "memory");
+#endif
+}
+// When all blocks have said so or ended, the next kernel's blocks may take what room is left.
+__device__ __forceinline__ void let_next_kernel_start() {
+#if __CUDA_ARCH__ >= 900
+  asm volatile("griddepcontrol.launch_dependents;" ::: "memory");
+#endif
+}
+
+// What the kernel ahead wrote: past the first-level cache, which may hold what was there before, and never moved before
+// the wait.
+__device__ __forceinline__ float4 fresh4(const float* p) {
+  float4 v;
+  asm volatile("ld.global.cg.v4.f32 {%0, %1, %2, %3}, [%4];"
+               : "=f"(v.x), "=f"(v.y), "=f"(v.z), "=f"(v.w)
+               : "l"(p)
+               : "memory");
+  return v;
+}
+__device__ __forceinline__ float fresh(const float* p) {
+  float v;
+  asm volatile("ld.global.cg.f32 %0, [%1];" : "=f"(v) : "l"(p) : "memory");
+  return v;
+}
+__device__ __forceinline__ std::uint64_t fresh(const std::uint64_t* p) {
+  std::uint64_t v;
+  asm volatile("ld.global.cg.u64 %0, [%1];" : "=l"(v) : "l"(p) : "memory");
+  return v;
+}
+__device__ __forceinline__ void prefetch(const void* p) {
+  asm volatile("prefetch.global.L2 [%0];" ::"l"(p));
 }
 
 __device__ __forceinline__ std::uint64_t global_time() {

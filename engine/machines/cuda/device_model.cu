@@ -74,6 +74,8 @@ DeviceModel::DeviceModel(const Model& model, int max_step_tokens, cudaStream_t s
   weights_ = DeviceArray<float>(picks);
   hidden_ = DeviceArray<float>(small * d.router.top_k * d.expert_ff);
   output_ = DeviceArray<float>(picks * d.width);
+  turn_values_ = DeviceArray<Turn>(t * turns_.pairs);
+  turns_.of_tokens = turn_values_.data();
   parts_ = DeviceArray<float>(std::int64_t{kMostSplits} * d.heads * (d.head_dim + 2));
   part_counters_ = DeviceArray<std::uint32_t>(d.heads);
   check(cudaMemset(part_counters_.data(), 0, part_counters_.bytes()), "clearing device memory");
@@ -95,7 +97,8 @@ void DeviceModel::upload() {
   output_norm_ = put(model_.output_norm(), at);
   const std::vector<double> frequencies = rope_frequencies(d.rope);
   upload_bytes(dense_.data() + at, frequencies.data(), frequencies.size() * sizeof(double));
-  rope_frequencies_ = reinterpret_cast<const double*>(dense_.data() + at);
+  turns_.frequencies = reinterpret_cast<const double*>(dense_.data() + at);
+  turns_.pairs = static_cast<int>(frequencies.size());
   at += aligned(static_cast<std::int64_t>(frequencies.size() * sizeof(double)));
   for (int l = 0; l < d.layers; ++l) {
     const LayerWeights& w = model_.layer(l);
@@ -180,7 +183,7 @@ void DeviceModel::begin_step(std::span<const TokenInput> tokens, Stamp stamp) {
     logits_ = DeviceArray<float>(values + 3);  // moved in words of 16 bytes
     host_logits_ = MappedArray<float>(values + 3);
   }
-  embed(embedding_, tokens_in_.data(), step_tokens_.data(), x_.data(), tokens_, stamp, stream_);
+  embed(embedding_, tokens_in_.data(), step_tokens_.data(), x_.data(), turns_, tokens_, stamp, stream_);
 }
 
 void DeviceModel::attention(int layer, Stamp stamp) {
@@ -202,11 +205,18 @@ void DeviceModel::attention(int layer, Stamp stamp) {
               .eps = d.norm_eps},
              tokens_, first, stream_);
   }
-  rotate_and_store(shape_, rope_frequencies_, w.q_norm, w.k_norm, step_tokens_.data(), q_.data(), k_.data(), v_.data(),
+  const AttentionScratch scratch{parts_.data(), part_counters_.data()};
+  if (tokens_ == 1 && rotate_and_attend(shape_, turns_.of_tokens, w.q_norm, w.k_norm, q_.data(), k_.data(), v_.data(),
+                                        cache, attended_.data(), first_position_, scratch, stream_)) {
+    multiply({.w = {w.output}, .y = {x_.data()}, .count = 1, .x = attended_.data(), .add = true}, tokens_, last,
+             stream_);
+    return;
+  }
+  rotate_and_store(shape_, turns_.of_tokens, w.q_norm, w.k_norm, step_tokens_.data(), q_.data(), k_.data(), v_.data(),
                    cache, tokens_, stream_);
   if (!large()) {
     attend(shape_, step_tokens_.data(), q_.data(), cache, attended_.data(), tokens_, first_position_ + tokens_ - 1,
-           {parts_.data(), part_counters_.data()}, stream_);
+           scratch, stream_);
     multiply({.w = {w.output}, .y = {x_.data()}, .count = 1, .x = attended_.data(), .add = true}, tokens_, last,
              stream_);
     return;
@@ -215,7 +225,7 @@ void DeviceModel::attention(int layer, Stamp stamp) {
     prompt_attention_.run(q_.data(), cache, first_position_, tokens_, attended_half_.data(), stream_);
   } else {
     attend(shape_, step_tokens_.data(), q_.data(), cache, attended_.data(), tokens_, first_position_ + tokens_ - 1,
-           {parts_.data(), part_counters_.data()}, stream_);
+           scratch, stream_);
     to_half(attended_.data(), attended_half_.data(), std::int64_t{tokens_} * d.q_width(), stream_);
   }
   multiply_large({.w = w.output, .x = attended_half_.data(), .y = x_.data(), .add = true}, tokens_, last, stream_);
@@ -237,6 +247,10 @@ RouterOutputs DeviceModel::router_outputs() const {
           .input = expert_input_.data(),
           .input_half = large() ? expert_input_half_.data() : nullptr,
           .weights = weights_.data()};
+}
+
+Choice DeviceModel::choice(const std::uint64_t* table) const {
+  return {.rule = description_.router, .logits = router_logits_.data(), .table = table, .weights = weights_.data()};
 }
 
 ExpertRun DeviceModel::expert_run(int layer) const {
@@ -277,7 +291,7 @@ std::span<const float> DeviceModel::logits(int token) const {
 }
 
 std::int64_t DeviceModel::work_bytes() const {
-  std::int64_t bytes = prompt_attention_.bytes();
+  std::int64_t bytes = prompt_attention_.bytes() + static_cast<std::int64_t>(turn_values_.bytes());
   for (const DeviceArray<float>* a : {&x_, &q_, &k_, &v_, &attended_, &expert_input_, &router_logits_, &weights_,
                                       &hidden_, &output_, &parts_, &logits_}) {
     bytes += static_cast<std::int64_t>(a->bytes());

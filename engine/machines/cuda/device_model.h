@@ -28,8 +28,9 @@ class DeviceModel {
   void attention(int layer, Stamp);
   RouterGates gates(int layer, int ahead) const;
   RouterOutputs router_outputs() const;
-  ExpertRun expert_run(int layer) const;  // without tiles and picks
-  void head(Stamp);                       // of the tokens that want logits
+  Choice choice(const std::uint64_t* table) const;  // of the step's only token
+  ExpertRun expert_run(int layer) const;            // without tiles and picks
+  void head(Stamp);                                 // of the tokens that want logits
   // Copies what the host wants to page-locked memory, in the stream's order.
   void fetch_logits();
   std::span<const float> logits(int token) const;  // valid once the stream got there
@@ -65,7 +66,7 @@ class DeviceModel {
   DeviceArray<std::uint8_t> dense_;
   DeviceMatrix embedding_, head_;
   const float* output_norm_ = nullptr;
-  const double* rope_frequencies_ = nullptr;
+  Turns turns_;
   std::vector<Layer> layers_;
 
   int capacity_ = 0;
@@ -77,7 +78,8 @@ class DeviceModel {
   DeviceArray<StepToken> step_tokens_;
   DeviceArray<float> x_, q_, k_, v_, attended_, expert_input_, router_logits_, weights_, hidden_, output_;
   DeviceArray<__half> normed_half_, attended_half_, expert_input_half_, hidden_half_;
-  DeviceArray<float> parts_;  // of attention over a long context
+  DeviceArray<Turn> turn_values_;  // of the step's tokens
+  DeviceArray<float> parts_;       // of attention over a long context
   DeviceArray<std::uint32_t> part_counters_;
   std::vector<int> logit_rows_;  // by token, -1 where none
   MappedArray<std::int32_t> wanted_;

@@ -43,10 +43,22 @@ struct ExpertLayout {
   ExpertMatrix gate, up, down;
 };
 
+// True when the kernels that are built in and the device know chained launches (compute capability 9.0).
+bool kernels_can_chain();
+
 // --- embedding
-// Copies the step's tokens from mapped memory and their embedding rows into x.
-void embed(const DeviceMatrix& embedding, const StepToken* mapped, StepToken* tokens, float* x, int count, Stamp,
-           cudaStream_t);
+// Cosine and sine by which a pair of values of a head is rotated.
+struct Turn {
+  float cosine = 1, sine = 0;
+};
+struct Turns {
+  const double* frequencies = nullptr;  // [pairs]
+  Turn* of_tokens = nullptr;            // [tokens][pairs]
+  int pairs = 0;
+};
+// Copies the step's tokens from mapped memory and their embedding rows into x, and works out their turns.
+void embed(const DeviceMatrix& embedding, const StepToken* mapped, StepToken* tokens, float* x, const Turns&, int count,
+           Stamp, cudaStream_t);
 
 // --- products of few tokens: y[i] = W[i] norm(x), or += with `add`
 struct Products {
@@ -84,7 +96,7 @@ struct KeyValues {  // of one layer: [capacity][kv_heads * head_dim]
   float* values = nullptr;
 };
 // Normalises and rotates queries in place, keys into the cache; copies values there.
-void rotate_and_store(const AttentionShape&, const double* frequencies, const float* q_norm, const float* k_norm,
+void rotate_and_store(const AttentionShape&, const Turn* turns, const float* q_norm, const float* k_norm,
                       const StepToken* tokens, float* q, const float* k, const float* v, KeyValues, int count,
                       cudaStream_t);
 // Where blocks that share a head leave their parts of a long context: kMostSplits * heads * (head_dim + 2) floats, and
@@ -93,10 +105,14 @@ struct AttentionScratch {
   float* parts = nullptr;
   std::uint32_t* counters = nullptr;
 };
-inline constexpr int kMostSplits = 16;
+inline constexpr int kMostSplits = 32;
 // out[t] = softmax(q k^T / sqrt(head_dim)) v over the cache up to each token; `last` is the last token's position.
 void attend(const AttentionShape&, const StepToken* tokens, const float* q, KeyValues, float* out, int count, int last,
             const AttentionScratch&, cudaStream_t);
+// Both at once for one token at `position`. False when there is no such kernel for the shape; nothing is queued then.
+bool rotate_and_attend(const AttentionShape&, const Turn* turns, const float* q_norm, const float* k_norm,
+                       const float* q, const float* k, const float* v, KeyValues, float* out, int position,
+                       const AttentionScratch&, cudaStream_t);
 // Pieces of the attention of many tokens.
 void to_half(const float* x, __half* y, std::int64_t values, cudaStream_t);
 // Rows of scores, [rows][length], as float16 probabilities; row r belongs to the token of position first + r % tokens
@@ -109,8 +125,12 @@ void causal_softmax(const float* scores, __half* probabilities, int rows, int to
 struct RouterMail {
   volatile std::uint64_t* ready = nullptr;  // gets `number` when the rest is there
   std::uint64_t number = 0;
-  float* logits = nullptr;  // [gates][experts]
-  float* input = nullptr;   // [width]: x_l, for experts on the CPU
+  std::uint64_t* routed = nullptr;  // the time, as a Stamp has it
+  float* logits = nullptr;          // [gates][experts]
+  float* input = nullptr;           // [width]: x_l, for experts on the CPU
+  const float* logits_from = nullptr;
+  const float* input_from = nullptr;
+  int logit_count = 0, width = 0;
 };
 struct RouterOutputs {
   float* logits = nullptr;       // [tokens][gates * experts]
@@ -126,10 +146,18 @@ struct RouterGates {
   float eps = 0;
   RouterRule rule;
 };
-// One token: also chooses the experts, looks them up in `table` (mapped: device address of each expert's blob or 0),
-// leaves a tile for each pick, and sends the mail.
-void route_one(const RouterGates&, const RouterOutputs&, const RouterMail&, const std::uint64_t* table,
-               std::uint64_t* table_copy, Tile* tiles, PickRow* picks, Stamp, cudaStream_t);
+// One token: logits and input, and a copy of `table` (mapped: device address of each expert's blob or 0).
+void route_one(const RouterGates&, const RouterOutputs&, const std::uint64_t* table, std::uint64_t* table_copy, Stamp,
+               cudaStream_t);
+// What the picks of one token follow from, wherever they are needed: after route_one.
+struct Choice {
+  RouterRule rule;
+  const float* logits = nullptr;
+  const std::uint64_t* table = nullptr;  // the copy
+  float* weights = nullptr;              // [top_k], written by who sends the mail
+};
+// Sends the mail and leaves the weights.
+void send_mail(const Choice&, const RouterMail&, cudaStream_t);
 // Many: logits, inputs and weights.
 void route_many(const RouterGates&, const RouterOutputs&, int tokens, Stamp, cudaStream_t);
 
@@ -148,7 +176,11 @@ struct ExpertRun {
   __half* hidden_half = nullptr;
   float* output = nullptr;  // [tokens * top_k][width]
 };
-void run_experts(const ExpertRun&, Stamp, cudaStream_t);        // tiles of kSmallTile
+void run_experts(const ExpertRun&, Stamp, cudaStream_t);  // tiles of kSmallTile
+// One token's picks that are there, each to the output of its rank, and the mail. When all are there and
+// sums_by_itself, their weighted sum is added to x instead, in rank order.
+void run_chosen(const ExpertRun&, const Choice&, const RouterMail&, float* x, Stamp, cudaStream_t);
+bool sums_by_itself(const ExpertLayout&, const RouterRule&);
 void run_experts_large(const ExpertRun&, Stamp, cudaStream_t);  // tiles of kLargeTile, float16 activations
 
 // x[t] += sum over ranks of weights[t][rank] * output, in rank order. Outputs whose byte in `from_host` (or, for one
