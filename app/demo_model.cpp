@@ -19,6 +19,9 @@ std::filesystem::path demo_model_path() {
 std::filesystem::path demo_prompts_path() {
   return assets_dir() / "model" / "prompts.json";
 }
+std::filesystem::path demo_workloads_path() {
+  return assets_dir() / "model" / "workloads.json";
+}
 
 bool is_demo_model(const Model& model) {
   std::error_code error;

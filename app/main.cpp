@@ -8,6 +8,7 @@
 #include "app/commands/command.h"
 #include "app/commands/info.h"
 #include "app/commands/later.h"
+#include "app/commands/learn.h"
 #include "app/commands/machines.h"
 #include "app/commands/open.h"
 #include "app/commands/policies.h"
@@ -63,6 +64,7 @@ int run_program(int argc, char** argv) {
   add_machines(program, action);
   add_synth(program, action);
   add_calibrate(program, action);
+  add_learn(program, action);
   add_later(program, action);
 
   std::string command;

@@ -1,9 +1,7 @@
 #include "app/commands/calibrate.h"
 
 #include <filesystem>
-#include <fstream>
 #include <memory>
-#include <system_error>
 
 #include <fmt/format.h>
 #include <unistd.h>
@@ -13,6 +11,7 @@
 #include "app/machine_profiles.h"
 #include "app/operation_runs.h"
 #include "app/options.h"
+#include "app/whole_file.h"
 #include "engine/error.h"
 #include "engine/machines/calibration.h"
 #include "engine/machines/cuda_available.h"
@@ -32,25 +31,6 @@ std::string value_text(const Measurement& m, double value) {
   return fmt::format("{:.4g} G{}", value / 1e9, m.unit);
 }
 
-std::filesystem::path folder_of(const std::filesystem::path& out) {
-  const std::filesystem::path folder = out.has_parent_path() ? out.parent_path() : std::filesystem::path(".");
-  if (!std::filesystem::is_directory(folder))
-    throw InputError(fmt::format("--out: there is no folder {}; make it first", folder.string()));
-  return folder;
-}
-
-// Whole or not at all: a run may look for it meanwhile.
-void write_whole(const std::filesystem::path& out, const std::string& text) {
-  const std::filesystem::path draft = out.string() + ".new";
-  std::ofstream file(draft, std::ios::binary | std::ios::trunc);
-  file << text;
-  std::error_code error;
-  if (file.flush()) std::filesystem::rename(draft, out, error);
-  if (file && !error) return;
-  std::filesystem::remove(draft, error);
-  throw RunError(out.string() + ": cannot be written; check that the disk has room");
-}
-
 int calibrate(const Options& options) {
   const CudaStatus cuda = cuda_status();
   if (cuda.state != CudaState::usable)
@@ -65,9 +45,9 @@ int calibrate(const Options& options) {
     if (terminal) say("calibrate", what);
   };
   MachineProfile profile =
-      calibrate_machine({.threads = threads, .repeats = options.repeats, .scratch = folder_of(out)}, said);
+      calibrate_machine({.threads = threads, .repeats = options.repeats, .scratch = folder_of(out, "--out")}, said);
   time_operations({.threads = threads,
-                   .scratch = folder_of(out),
+                   .scratch = folder_of(out, "--out"),
                    .shape = large_shape(),
                    .make_machine =
                        [](const Model& model, ThreadPool& pool) {

@@ -13,7 +13,6 @@ void add_later(CLI::App& program, Action& action) {
        "use `expertscope report FILE --json` on each"},
       {"export", "Session to Perfetto or CSV (not in this version)",
        "a session is an SQLite file: any SQLite tool reads its views"},
-      {"learn", "Learn a prior from prompts (not in this version)", "policies start uninformed without one"},
   };
   for (const Later& later : kLater) {
     CLI::App* command = program.add_subcommand(later.name, later.help);
