@@ -27,7 +27,7 @@ void Epochs::begin(const Change& change, std::uint32_t step, std::uint32_t at_to
   executor_.configure(change.policy, slots_for(change.cache_ratio), change.cache_reset);
   policy_ = change.policy;
   cache_ratio_ = change.cache_ratio;
-  slots_ = static_cast<std::uint32_t>(slots_for(change.cache_ratio));
+  slots_ = static_cast<std::uint32_t>(executor_.slots());
   if (observer_ != nullptr) {
     observer_->on_epoch({.epoch = count_,
                          .step = step,

@@ -28,7 +28,7 @@ class Epochs {
   const PolicySpec& policy() const { return policy_; }
   double cache_ratio() const { return cache_ratio_; }
   std::uint32_t slots() const { return slots_; }
-  std::int64_t cache_bytes() const { return slots_ * expert_bytes_; }
+  std::int64_t cache_bytes() const { return slots_for(cache_ratio_) * expert_bytes_; }
   std::uint32_t current() const { return count_ - 1; }
   int slots_for(double cache_ratio) const;
 

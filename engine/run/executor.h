@@ -39,7 +39,7 @@ class Executor {
   void run_step(const StepInput&, Phase, std::span<const RouteRecord> given);
 
   const Policy& policy() const { return *policy_; }
-  int slots() const { return cache_.slot_count(); }
+  int slots() const { return cache_.slot_count() + low_.slot_count(); }  // of both pools
 
  private:
   enum class Path : std::uint8_t { started, slot, fetch, stream, cpu, early };
