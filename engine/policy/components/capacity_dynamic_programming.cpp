@@ -15,28 +15,40 @@ class DynamicProgramming final : public CapacitySplitter {
   explicit DynamicProgramming(const Parameters& p) : threshold_(p("threshold")) {}
 
   Pools split(const PolicyContext& ctx) const override {
+    // Between layers that are taken as equal the programme's ties would give all slots to the first of them.
+    if (!knows_accuracy(ctx) && !knows_picks(ctx)) {
+      Pools even{.global = false, .slots = {}};
+      for (int l = 0; l < ctx.layers; ++l)
+        even.slots.push_back(ctx.slots / ctx.layers + (l < ctx.slots % ctx.layers ? 1 : 0));
+      return even;
+    }
     std::vector<std::vector<double>> picked;
     std::vector<double> accuracy;
     for (int l = 0; l < ctx.layers; ++l) {
       picked.push_back(picked_of(ctx, l));
-      accuracy.push_back(ctx.prior != nullptr && ctx.prior->has_lookahead_recall() ? ctx.prior->lookahead(l) : 0);
+      accuracy.push_back(knows_accuracy(ctx) ? ctx.prior->lookahead(l) : 0);
     }
     return {.global = false, .slots = adapmoe_split(ctx.experts, ctx.slots, picked, accuracy).slots};
   }
 
   std::string uninformed(const PolicyContext& ctx) const override {
-    const bool accuracy = ctx.prior != nullptr && ctx.prior->has_lookahead_recall();
-    const bool single = threshold_ <= 0 || (ctx.prior != nullptr && ctx.prior->has_sensitivity());
-    if (accuracy && single) return "";
+    if (knows_accuracy(ctx) && (threshold_ <= 0 || knows_picks(ctx))) return "";
     return "the prior does not know how good gates ahead are or how sensitive layers: all layers are taken as equal";
   }
 
  private:
+  static bool knows_accuracy(const PolicyContext& ctx) {
+    return ctx.prior != nullptr && ctx.prior->has_lookahead_recall();
+  }
+  bool knows_picks(const PolicyContext& ctx) const {
+    return threshold_ > 0 && ctx.prior != nullptr && ctx.prior->has_sensitivity();
+  }
+
   // [k - 1]: how often a token takes k experts.
   std::vector<double> picked_of(const PolicyContext& ctx, int layer) const {
     std::vector<double> picked(static_cast<std::size_t>(ctx.top_k), 0);
     picked.back() = 1;
-    if (threshold_ <= 0 || ctx.prior == nullptr || !ctx.prior->has_sensitivity()) return picked;
+    if (!knows_picks(ctx)) return picked;
     const double drop_below = ctx.prior->drop_threshold(layer, threshold_);
     const std::vector<double> known = ctx.prior->kept_shares(layer, drop_below);
     return known.empty() ? picked : known;
