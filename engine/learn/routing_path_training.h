@@ -14,7 +14,7 @@ struct RoutingPathRule {
   int recent = 5;                            // tokens seen one by one
   std::vector<double> decays = {0.8, 0.98};  // of the running means of all tokens so far
   int width = 16;                            // of a token's embedding: the model's own, projected
-  int hidden = 128;
+  int hidden = 112;
   int epochs = 20;
   double rate = 3e-3;     // Adam's, at the start; falls to 0 as a cosine
   double decay = 1e-2;    // of weights, a step, times the rate
