@@ -6,6 +6,7 @@
 
 #include "app/demo_model.h"
 #include "app/machine_profiles.h"
+#include "app/prior_note.h"
 #include "engine/error.h"
 #include "engine/machines/cuda_available.h"
 #include "engine/policy/prior.h"
@@ -184,6 +185,9 @@ RunPlan make_plan(const RunRequest& request) {
   plan.cost_shape =
       blaming("--cost-shape", [&] { return load_cost_shape(choose_cost_shape(request, plan), *plan.model); });
   choose_run_options(request, *plan.model, plan.options);
+  if (plan.options.prior) {
+    if (auto note = note_of_prior(*plan.options.prior, plan.model->file_sha256())) plan.health.push_back(*note);
+  }
   if (plan.cuda) {
     plan.options.prefill_chunk = kCudaPrefillChunk;
     // Recorded gates cost real time here: without a wish, only what the policy uses.

@@ -11,6 +11,7 @@
 
 #include "app/machine_profiles.h"
 #include "app/options.h"
+#include "app/prior_note.h"
 #include "app/replay_list.h"
 #include "app/trace_observer.h"
 #include "engine/error.h"
@@ -70,9 +71,16 @@ Json blocks_of(const Trace& trace, const std::string& policy, double cache_ratio
   return json;
 }
 
-std::vector<Job> list_jobs(const Options& options, const RecordedRun& run) {
-  std::optional<Prior> prior;
-  if (!options.prior.empty()) prior = load_prior(options.prior, run.info.layers, run.info.experts);
+std::optional<Prior> choose_prior(const Options& options, const RecordedRun& run) {
+  if (options.prior.empty()) return std::nullopt;
+  try {
+    return load_prior(options.prior, run.info.layers, run.info.experts);
+  } catch (const InputError& error) {
+    throw InputError(std::string("--prior: ") + error.what());
+  }
+}
+
+std::vector<Job> list_jobs(const Options& options, const RecordedRun& run, const std::optional<Prior>& prior) {
   std::vector<Job> jobs;
   for (const ReplayPolicy& policy : parse_policies(options.policies)) {
     for (const std::optional<double>& ratio : parse_cache_ratios(options.cache_ratios)) {
@@ -149,8 +157,11 @@ TimeRange replayed_part(const Trace& trace, const RecordedRun& run) {
 }
 
 // What the user has to know of the comparison.
-std::vector<HealthNote> notes_of(const Trace& trace, const RecordedRun& run) {
+std::vector<HealthNote> notes_of(const Trace& trace, const RecordedRun& run, const std::optional<Prior>& prior) {
   std::vector<HealthNote> notes;
+  if (prior) {
+    if (auto note = note_of_prior(*prior, run.info.model_sha256)) notes.push_back(*note);
+  }
   if (run.steps.size() < trace.steps.size())
     notes.push_back(
         {"replay.incomplete", Severity::loss, trace.steps.size() - run.steps.size(),
@@ -181,7 +192,8 @@ int run_replay(const Options& options) {
   RecordedRun run = reader.read_recorded_run();
   if (!options.machine.empty()) run.info.profile_json = to_json(emulated_profile(options.machine));
   if (run.steps.empty()) throw InputError(options.file + ": holds no complete step, so there is nothing to replay");
-  std::vector<Job> jobs = list_jobs(options, run);
+  const std::optional<Prior> prior = choose_prior(options, run);
+  std::vector<Job> jobs = list_jobs(options, run, prior);
   simulate_all(run, jobs);
   const Json recorded =
       blocks_of(trace, run.info.policy_spec, run.info.cache_ratio, run.info.label, replayed_part(trace, run));
@@ -192,7 +204,7 @@ int run_replay(const Options& options) {
     else
       skipped.push_back({{"policy", job.policy}, {"cache_ratio", job.cache_ratio}, {"why", job.why_not}});
   }
-  const std::vector<HealthNote> notes = notes_of(trace, run);
+  const std::vector<HealthNote> notes = notes_of(trace, run, prior);
   if (options.json)
     print_json({{"recorded", recorded}, {"results", results}, {"skipped", skipped}, {"health", health_json(notes)}});
   else
@@ -222,7 +234,8 @@ void add_replay(CLI::App& program, Action& action) {
                    "emulated:PROFILE, the machine to simulate, with the name of a profile or the path of a file [the "
                    "session's own]")
       ->type_name("MACHINE");
-  command->add_option("--prior", options->prior, "What a policy knows before it starts, a JSON file [none]")
+  command
+      ->add_option("--prior", options->prior, "What a policy knows before it starts, a JSON file [the session's own]")
       ->type_name("FILE");
   command->add_flag("--json", options->json, "As JSON");
   command->callback([&action, options] { action = [options] { return run_replay(*options); }; });

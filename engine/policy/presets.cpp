@@ -96,7 +96,7 @@ const PresetDecl kPresets[] = {
     {.name = "expertflow",
      .paper = "ExpertFlow (arXiv 2410.17954)",
      .help = "Fills the cache with what coming layers are forecast to want, and corrects it by each router.",
-     .components = {"activation-matrix", "forecast", "forecast", "empty", "fetch", "router", "native", "global",
+     .components = {"routing-path", "forecast", "forecast", "empty", "fetch", "router", "native", "global",
                     "resident-first"}},
     {.name = "read-me",
      .paper = "Read-ME (arXiv 2410.19123)",
