@@ -98,6 +98,7 @@ TransferTotals count_transfers(const Trace& trace, TimeRange range) {
     const CopyRecord& copy = trace.copies[i];
     if (!range.contains(copy.start_ns)) continue;
     if (copy.lane == Lane::d2h) totals.d2h_bytes += copy.bytes;
+    if (copy.lane == Lane::storage) totals.storage_bytes += copy.bytes;
     if (copy.lane != Lane::h2d) continue;
     if (!is_expert_copy(copy.reason)) {
       totals.other_h2d_bytes += copy.bytes;

@@ -41,6 +41,7 @@ struct TransferTotals {
   std::int64_t bytes = 0, demand_bytes = 0, prefetch_bytes = 0, promotion_bytes = 0, placement_bytes = 0;
   std::int64_t wasted_prefetch_bytes = 0;  // lost again, or there when the session ended, without ever having been used
   std::int64_t other_h2d_bytes = 0, d2h_bytes = 0;
+  std::int64_t storage_bytes = 0;  // read from storage into host memory
   TimeNs copy_ns = 0;  // time in which expert copies ran, added up over the links
 };
 TransferTotals count_transfers(const Trace&, TimeRange = {});

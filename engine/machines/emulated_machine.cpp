@@ -3,11 +3,13 @@
 #include <algorithm>
 #include <array>
 #include <cstring>
+#include <optional>
 
 #include <fmt/format.h>
 
 #include "engine/assert.h"
 #include "engine/error.h"
+#include "engine/machines/host_tier.h"
 #include "engine/machines/lane_simulation.h"
 #include "engine/machines/layer_routing.h"
 #include "engine/machines/operation_costs.h"
@@ -61,6 +63,9 @@ class EmulatedMachine final : public Machine, private LaneEvents {
       gate_logits_.resize(static_cast<std::size_t>(shape.experts));
     }
     costs_.ensure_fits({});
+    if (shape.host_bytes)
+      host_tier_.emplace(shape.layers, shape.experts, costs_.shape().expert_bytes, *shape.host_bytes);
+    arrived_.resize(table_.size(), 0);
   }
 
   void describe(RunInfo& info) const override {
@@ -94,6 +99,10 @@ class EmulatedMachine final : public Machine, private LaneEvents {
   void raise_copy(Ticket t) override {
     catch_up();
     simulation_.change_class(t, kDemandClass);
+    if (!host_tier_) return;
+    const CopyRecord& copy = payloads_[simulation_.find(t).payload].copy;
+    const Ticket read = arrived_[static_cast<std::size_t>(copy.layer * shape_.experts + copy.expert)];
+    if (!is_done(read)) simulation_.change_class(read, kDemandClass);
   }
   bool cancel_copy(Ticket t) override {
     catch_up();
@@ -139,6 +148,11 @@ class EmulatedMachine final : public Machine, private LaneEvents {
     if (arithmetic_ != nullptr) arithmetic_->reset_sequence(sequence);
   }
 
+  void hold_sequences(int count) override {
+    sequences_ = count;
+    peak_bytes_ = memory().gpu_peak_bytes;
+  }
+
   void begin_host_work(WorkKind kind) override { host_work_ = kind; }
   void end_host_work() override {
     spend_on_host(host_work_, host_work_ == WorkKind::policy ? costs_.policy_ns() : costs_.sampling_ns());
@@ -172,6 +186,7 @@ class EmulatedMachine final : public Machine, private LaneEvents {
   Ticket queue_gpu_expert(const Demand& demand, SlotId slot, Ticket after, Precision precision,
                           bool joins_the_last = false);
   Ticket queue_activations(Lane lane, const Demand& demand, Ticket after);
+  Ticket in_host_memory(ExpertId id, Precision precision, CopyReason reason);
   Ticket queue_cpu_expert(const Demand& demand, Precision precision, bool early);
   void wait_and_sync(Ticket t);
   void spend_on_host(WorkKind kind, TimeNs ns);
@@ -205,12 +220,16 @@ class EmulatedMachine final : public Machine, private LaneEvents {
   std::vector<SlotId> table_;                                // device-side: where each expert can be read, kNone16
   std::array<std::unique_ptr<ExpertVersions>, 4> versions_;  // by precision
   int staging_slots_ = 0;
+  int sequences_ = 1;                    // whose KV caches are held
   std::int64_t slot_bytes_charged_ = 0;  // of all other slots, by the cost shape
   std::int64_t peak_bytes_ = 0;
   std::uint32_t copies_ = 0;
 
   std::vector<Payload> payloads_;
   std::vector<std::uint32_t> free_payloads_;
+
+  std::optional<HostTier> host_tier_;  // none: every expert is in host memory
+  std::vector<Ticket> arrived_;        // by expert: the last read from storage
 
   // The step and layer in work.
   std::uint32_t step_ = 0;
@@ -230,7 +249,7 @@ class EmulatedMachine final : public Machine, private LaneEvents {
 // --- memory
 
 MemoryUse EmulatedMachine::memory() const {
-  MemoryUse m = costs_.memory({.staging = staging_slots_});
+  MemoryUse m = costs_.memory({.staging = staging_slots_, .sequences = sequences_});
   m.experts_bytes = slot_bytes_charged_;
   m.gpu_peak_bytes += slot_bytes_charged_;
   m.gpu_peak_bytes = std::max(peak_bytes_, m.gpu_peak_bytes);
@@ -357,7 +376,31 @@ Ticket EmulatedMachine::copy_expert(const ExpertCopy& request) {
   if (simulation_.is_idle(op.lane, op.device)) op.fixed_ns += static_cast<double>(costs_.idle_link_ns());
   op.copy_class = copy_class(request.reason);
   op.payload = keep(p);
-  return simulation_.add(std::move(op), &request.after, 1);
+  const Ticket after[2] = {request.after, in_host_memory(request.expert, request.precision, request.reason)};
+  return simulation_.add(std::move(op), after, 2);
+}
+
+// The read from storage that brings an expert into host memory; 0 when it is there. With unified memory a slot is where
+// it is read to, so that every copy is such a read.
+Ticket EmulatedMachine::in_host_memory(ExpertId id, Precision precision, CopyReason reason) {
+  if (!host_tier_) return 0;
+  Ticket& arrived = arrived_[static_cast<std::size_t>(id.layer * shape_.experts + id.expert)];
+  if (host_tier_->use(id) && !costs_.profile().unified_memory) return is_done(arrived) ? 0 : arrived;
+  Payload p;
+  p.is_copy = true;
+  p.copy = {.issued_ns = host_now_,
+            .step = step_,
+            .copy = copies_++,
+            .layer = id.layer,
+            .expert = id.expert,
+            .reason = reason,
+            .lane = Lane::storage,
+            .precision = precision};
+  LaneOp op = costs_.storage_read(precision);
+  op.copy_class = copy_class(reason);
+  op.payload = keep(p);
+  arrived = simulation_.add(std::move(op), nullptr, 0);
+  return arrived;
 }
 
 // Rows on their way to the CPU (d2h) or results back (h2d). No link, no copy.
@@ -402,7 +445,8 @@ Ticket EmulatedMachine::queue_cpu_expert(const Demand& demand, Precision precisi
   if (cpu_runs_ && costs_.starts_together()) op.fixed_ns = 0;
   cpu_runs_ = true;
   op.payload = keep(p);
-  const Ticket computed = simulation_.add(std::move(op), &activations_out_, 1);
+  const Ticket after[2] = {activations_out_, in_host_memory(demand.expert, precision, CopyReason::demand)};
+  const Ticket computed = simulation_.add(std::move(op), after, 2);
   return queue_activations(Lane::h2d, demand, computed);
 }
 

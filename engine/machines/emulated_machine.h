@@ -5,6 +5,8 @@
 
 #include <memory>
 
+#include <optional>
+
 #include "engine/machine.h"
 #include "engine/machines/cost_shape.h"
 #include "engine/machines/profile.h"
@@ -20,6 +22,7 @@ struct RunShape {
   int layers = 0, experts = 0, top_k = 0;
   int context = 0;
   int max_step_tokens = 0;
+  std::optional<std::int64_t> host_bytes{};  // for experts; what does not fit is read from storage. None: all fit
 };
 
 RunShape run_shape(const ModelDescription&, int max_step_tokens);

@@ -109,6 +109,16 @@ LaneOp OperationCosts::expert_copy(Precision precision) const {
   return op;
 }
 
+LaneOp OperationCosts::storage_read(Precision precision) const {
+  LaneOp op;
+  op.lane = Lane::storage;
+  op.bytes = expert_bytes(precision);
+  op.fixed_ns = profile_.storage.latency_s * kNs;
+  op.work_ns = kNs * static_cast<double>(op.bytes) / profile_.storage.read_bytes_per_s;
+  op.chunk_bytes = profile_.link.chunk_bytes;
+  return op;
+}
+
 LaneOp OperationCosts::activation_copy(Lane lane, std::size_t rows) const {
   const double rate = lane == Lane::d2h ? profile_.link.d2h_bytes_per_s : profile_.link.h2d_bytes_per_s;
   LaneOp op;
@@ -139,8 +149,9 @@ MemoryUse OperationCosts::memory(const SlotCounts& slots) const {
   m.experts_bytes = slots.main * expert_bytes(slots.high_precision) + slots.low * expert_bytes(slots.low_precision);
   m.staging_bytes = slots.staging * cost_.expert_bytes;
   m.dense_bytes = run_.layers * (cost_.attention_bytes + router_bytes) + cost_.head_bytes + cost_.embedding_bytes;
-  m.kv_bytes = std::int64_t{run_.layers} * run_.context * cost_.kv_bytes_per_token;
+  m.kv_bytes = std::int64_t{slots.sequences} * run_.layers * run_.context * cost_.kv_bytes_per_token;
   m.host_bytes = std::int64_t{run_.layers} * run_.experts * cost_.expert_bytes;
+  if (run_.host_bytes) m.host_bytes = std::min(m.host_bytes, *run_.host_bytes);
   m.gpu_peak_bytes = m.experts_bytes + m.staging_bytes + m.dense_bytes + m.kv_bytes;
   return m;
 }
@@ -156,14 +167,26 @@ void OperationCosts::ensure_fits(const SlotCounts& slots) const {
         "choose another machine or a smaller --cost-shape",
         profile_.name, gb(on_host), run_.layers * run_.experts, cost_.name, gb(profile_.host.memory_bytes)));
   }
+  if (run_.host_bytes && *run_.host_bytes < run_.top_k * cost_.expert_bytes) {
+    throw InputError(
+        fmt::format("--host-bytes {}: host memory must hold the {} experts that a token uses in a layer, {:.2f} "
+                    "GB of the {} cost shape: give more",
+                    *run_.host_bytes, run_.top_k, gb(run_.top_k * cost_.expert_bytes), cost_.name));
+  }
+  if (run_.host_bytes && profile_.storage.read_bytes_per_s <= 0) {
+    throw InputError(fmt::format("--host-bytes: machine {} has no storage to read experts from: choose another machine",
+                                 profile_.name));
+  }
   const std::int64_t there = profile_.gpus[0].memory_bytes;
   if (!profile_.unified_memory && m.gpu_peak_bytes > there) {
     throw InputError(fmt::format(
         "machine {}: GPU memory has {:.2f} GB and {:.2f} GB are needed ({} cost shape: dense weights {:.2f} + KV cache "
-        "{:.2f} + {} expert "
-        "slots {:.2f} + {} staging slots {:.2f}): lower the cache ratio or choose another machine or --cost-shape",
-        profile_.name, gb(there), gb(m.gpu_peak_bytes), cost_.name, gb(m.dense_bytes), gb(m.kv_bytes),
-        slots.main + slots.low, gb(m.experts_bytes), slots.staging, gb(m.staging_bytes)));
+        "of {} sequence{} {:.2f} + {} expert slots {:.2f} + {} staging slots {:.2f}): lower the cache ratio{} or "
+        "choose "
+        "another machine or --cost-shape",
+        profile_.name, gb(there), gb(m.gpu_peak_bytes), cost_.name, gb(m.dense_bytes), slots.sequences,
+        slots.sequences == 1 ? "" : "s", gb(m.kv_bytes), slots.main + slots.low, gb(m.experts_bytes), slots.staging,
+        gb(m.staging_bytes), slots.sequences == 1 ? "" : " or --sequences"));
   }
 }
 

@@ -45,6 +45,7 @@ class OperationCosts {
   bool starts_together() const { return !profile_.gpus[0].operations.empty(); }
   TimeNs idle_link_ns() const { return to_ns(profile_.link.start_s); }  // more for a copy that finds the link idle
   LaneOp activation_copy(Lane, std::size_t rows) const;
+  LaneOp storage_read(Precision) const;
   TimeNs sync_ns() const { return to_ns(profile_.gpus[0].sync_s); }
   TimeNs policy_ns() const { return to_ns(profile_.host.policy_s); }
   TimeNs sampling_ns() const;

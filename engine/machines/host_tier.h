@@ -1,0 +1,29 @@
+// Host memory as a bounded cache over storage (--host-bytes): which experts it holds. The one that was used longest ago
+// makes room. Bookkeeping only: the reads are the machine's.
+#pragma once
+
+#include <cstdint>
+#include <vector>
+
+#include "engine/ids.h"
+
+namespace expertscope {
+
+class HostTier {
+ public:
+  // Begins filled with the first experts of every layer, as much as there is room for.
+  HostTier(int layers, int experts, std::int64_t expert_bytes, std::int64_t host_bytes);
+
+  // Takes note of a use. False when storage has to be read: then the expert is held from now on.
+  bool use(ExpertId);
+
+ private:
+  std::size_t index(ExpertId id) const { return static_cast<std::size_t>(id.layer * experts_ + id.expert); }
+
+  int experts_;
+  std::size_t room_, held_ = 0;
+  std::uint64_t clock_ = 0;
+  std::vector<std::uint64_t> last_use_;  // 0: not held
+};
+
+}  // namespace expertscope
