@@ -64,7 +64,7 @@ class Timelines {
   Timelines(std::span<const ScheduledExpert> experts, const ScheduleCosts& costs)
       : experts_(experts), costs_(costs), ready_(experts.size(), kNever), taken_(experts.size(), 0) {
     for (std::size_t i = 0; i < experts.size(); ++i) {
-      if (experts[i].cached) ready_[i] = 0;
+      if (experts[i].cached) ready_[i] = experts[i].arrives;
     }
     schedule_.on_cpu.assign(experts.size(), 0);
   }

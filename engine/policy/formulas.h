@@ -28,6 +28,7 @@ int fetched_of(int misses, double fraction);
 struct ScheduledExpert {
   int tokens = 1;
   bool cached = false;
+  double arrives = 0;  // cached: when the copy that is under way will have arrived
 };
 struct ScheduleCosts {
   std::function<double(int tokens)> gpu, cpu;

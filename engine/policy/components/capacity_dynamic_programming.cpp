@@ -15,28 +15,32 @@ class DynamicProgramming final : public CapacitySplitter {
   explicit DynamicProgramming(const Parameters& p) : threshold_(p("threshold")) {}
 
   Pools split(const PolicyContext& ctx) const override {
-    // Between layers that are taken as equal the programme's ties would give all slots to the first of them.
-    if (!knows_accuracy(ctx) && !knows_picks(ctx)) {
-      Pools even{.global = false, .slots = {}};
-      for (int l = 0; l < ctx.layers; ++l)
-        even.slots.push_back(ctx.slots / ctx.layers + (l < ctx.slots % ctx.layers ? 1 : 0));
-      return even;
+    if (!informed(ctx)) {
+      // Without an accuracy every division costs the same: all layers get the same.
+      std::vector<int> even(static_cast<std::size_t>(ctx.layers), ctx.slots / ctx.layers);
+      for (int l = 0; l < ctx.slots % ctx.layers; ++l) ++even[static_cast<std::size_t>(l)];
+      return {.global = false, .slots = even};
     }
     std::vector<std::vector<double>> picked;
     std::vector<double> accuracy;
     for (int l = 0; l < ctx.layers; ++l) {
       picked.push_back(picked_of(ctx, l));
-      accuracy.push_back(knows_accuracy(ctx) ? ctx.prior->lookahead(l) : 0);
+      accuracy.push_back(ctx.prior->lookahead(l));
     }
     return {.global = false, .slots = adapmoe_split(ctx.experts, ctx.slots, picked, accuracy).slots};
   }
 
   std::string uninformed(const PolicyContext& ctx) const override {
-    if (knows_accuracy(ctx) && (threshold_ <= 0 || knows_picks(ctx))) return "";
-    return "the prior does not know how good gates ahead are or how sensitive layers: all layers are taken as equal";
+    if (!informed(ctx))
+      return "no prior says how good the gates of coming layers are: all layers get the same number of slots";
+    if (threshold_ > 0 && !ctx.prior->has_sensitivity())
+      return "the prior does not know the layers' sensitivities: slots are divided as if no expert were dropped";
+    return "";
   }
 
  private:
+  static bool informed(const PolicyContext& ctx) { return ctx.prior != nullptr && ctx.prior->has_lookahead_recall(); }
+
   static bool knows_accuracy(const PolicyContext& ctx) {
     return ctx.prior != nullptr && ctx.prior->has_lookahead_recall();
   }

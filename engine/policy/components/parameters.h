@@ -60,4 +60,8 @@ inline ParameterDecl prefill_too() {
   return flag("prefill", false, "Also prefetch while a prompt is read, when nearly every expert is wanted anyway.");
 }
 
+inline ParameterDecl cancel_refuted() {
+  return flag("cancel", true, "Drop queued prefetches that the layer's own router did not confirm.");
+}
+
 }  // namespace expertscope::components

@@ -17,15 +17,17 @@ class TimelinesPlacer final : public Placer {
   void place(const PolicyContext& ctx, std::span<const DemandView> demands, std::span<Placement> out) override {
     if (code_ && ctx.phase == Phase::prefill) return;  // the code runs prompts on the GPU alone
     experts_.clear();
+    const Machine& machine = *ctx.machine;
+    const auto whole_copy_ns = static_cast<double>(machine.copy_cost_ns());  // what is under way arrives by then
     for (std::size_t i = 0; i < demands.size(); ++i) {
       experts_.push_back({.tokens = static_cast<int>(demands[i].demand->rows.size()),
-                          .cached = demands[i].state != DemandState::miss});
+                          .cached = demands[i].state != DemandState::miss,
+                          .arrives = demands[i].state == DemandState::late ? whole_copy_ns : 0});
     }
-    const Machine& machine = *ctx.machine;
     const ScheduleCosts costs{
         .gpu = [&](int tokens) { return static_cast<double>(machine.gpu_expert_cost_ns(tokens)); },
         .cpu = [&](int tokens) { return static_cast<double>(machine.cpu_expert_cost_ns(tokens)); },
-        .move = static_cast<double>(machine.copy_cost_ns()),
+        .move = whole_copy_ns,
         .first_cpu = first_cpu_ns_};
     const Schedule schedule = code_ ? two_pointer_schedule(experts_, costs) : timelines_schedule(experts_, costs);
     for (std::size_t i = 0; i < demands.size(); ++i) {

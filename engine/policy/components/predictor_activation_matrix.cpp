@@ -74,7 +74,7 @@ class ActivationPredictor final : public Predictor {
 
   std::string uninformed(const PolicyContext& ctx) const override {
     if (ctx.prior != nullptr && !ctx.prior->activations.empty()) return "";
-    return "no prior with activation matrices was given: nothing is predicted before the first prompt has ended";
+    return "no prior with activation matrices was given: the first prompt's own matrix so far stands for past ones";
   }
 
   void sequence_begins(const PolicyContext& ctx) override {
@@ -89,6 +89,7 @@ class ActivationPredictor final : public Predictor {
     prepare(ctx);
     collection(ctx).begin_pass();
     matched_.clear();
+    if (collection(ctx).empty()) expect_more_of_the_same(ctx);
   }
 
   void routed(const PolicyContext& ctx, const LayerRoutes& routes) override {
@@ -99,8 +100,9 @@ class ActivationPredictor final : public Predictor {
       sequence_[of(ctx)][ctx.index(d.expert)] += static_cast<float>(tokens);
       known.see(ctx.index(d.expert), tokens);
     }
+    if (known.empty()) return;
     known.nearest(matches_, nearest_);
-    if (!nearest_.empty() && nearest_ != matched_) write_forecast(ctx, known);
+    if (nearest_ != matched_) write_forecast(ctx, known);
     matched_ = nearest_;
   }
 
@@ -138,14 +140,28 @@ class ActivationPredictor final : public Predictor {
     }
   }
 
-  // Every layer's row of the matched matrices, as how probably a token wants the expert.
   void write_forecast(const PolicyContext& ctx, const Collection& known) {
     std::vector<float>& forecast = ctx.state->forecast;
     forecast.assign(sequence_[0].size(), 0.0F);
-    for (const std::size_t i : nearest_) {
-      const std::vector<float>& cells = known.entries()[i].cells;
-      for (std::size_t c = 0; c < cells.size(); ++c) forecast[c] += cells[c];
-    }
+    for (const std::size_t i : nearest_) add_to(forecast, known.entries()[i].cells);
+    normalise(ctx);
+  }
+
+  // Nothing to compare with yet: what this sequence has wanted so far, in any phase.
+  void expect_more_of_the_same(const PolicyContext& ctx) {
+    std::vector<float>& forecast = ctx.state->forecast;
+    forecast = sequence_[0];
+    add_to(forecast, sequence_[1]);
+    normalise(ctx);
+  }
+
+  static void add_to(std::vector<float>& sum, const std::vector<float>& cells) {
+    for (std::size_t c = 0; c < cells.size(); ++c) sum[c] += cells[c];
+  }
+
+  // Every layer's row becomes how probably a token wants each expert.
+  static void normalise(const PolicyContext& ctx) {
+    std::vector<float>& forecast = ctx.state->forecast;
     const auto experts = static_cast<std::size_t>(ctx.experts);
     for (std::size_t row = 0; row < forecast.size(); row += experts) {
       const float sum = std::accumulate(forecast.begin() + static_cast<std::ptrdiff_t>(row),

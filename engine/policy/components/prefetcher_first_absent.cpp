@@ -1,5 +1,7 @@
 // AdapMoE (reference: policies.md B5): one early copy at a time, of the first predicted expert that is not there; the
 // paper looks further ahead where the next layer has all it needs.
+#include <algorithm>
+
 #include "engine/policy/components/all.h"
 #include "engine/policy/components/parameters.h"
 #include "engine/run/expert_cache.h"
@@ -11,9 +13,13 @@ class FirstAbsent final : public Prefetcher {
  public:
   explicit FirstAbsent(const Parameters& p) : depth_(p.integer("variant") == 1 ? 1 : 3), prefill_(p.flag("prefill")) {}
   int depth() const override { return depth_; }
+  bool cancels_refuted() const override { return true; }  // an unused prefetch gives its buffer back
 
   void choose(const PolicyContext& ctx, std::span<const Candidate> candidates, std::vector<EarlyCopy>& out) override {
     if (ctx.phase == Phase::prefill && !prefill_) return;
+    const bool under_way = std::ranges::any_of(
+        ctx.cache->loading(), [&](ExpertId id) { return ctx.cache->at(id).reason == CopyReason::prefetch; });
+    if (under_way) return;
     for (const Candidate& c : candidates) {
       if (ctx.cache->at(c.expert).state != ExpertCache::State::absent) continue;
       out.push_back({.expert = c.expert});
@@ -31,7 +37,7 @@ class FirstAbsent final : public Prefetcher {
 ComponentEntry prefetcher_first_absent() {
   return {.decl = {.kind = ComponentKind::prefetcher,
                    .name = "first-absent",
-                   .help = "Copies the first predicted expert that is not there, one for each layer in work.",
+                   .help = "Copies the first predicted expert that is not there, one at a time.",
                    .parameters = {choice("variant", {"paper", "code"},
                                          "Look up to three layers ahead when nearer ones are complete, or one."),
                                   prefill_too()}},

@@ -16,8 +16,10 @@ class Impact final : public Prefetcher {
       : depth_(p.integer("depth")),
         most_(p.integer("most")),
         less_move_(p.flag("subtract_move")),
-        prefill_(p.flag("prefill")) {}
+        prefill_(p.flag("prefill")),
+        cancel_(p.flag("cancel")) {}
   int depth() const override { return depth_; }
+  bool cancels_refuted() const override { return cancel_; }
 
   void choose(const PolicyContext& ctx, std::span<const Candidate> candidates, std::vector<EarlyCopy>& out) override {
     if (ctx.phase == Phase::prefill && !prefill_) return;
@@ -61,7 +63,7 @@ class Impact final : public Prefetcher {
   }
 
   int depth_, most_;
-  bool less_move_, prefill_;
+  bool less_move_, prefill_, cancel_;
   std::vector<ScheduledExpert> there_;  // of the candidates
   std::vector<double> gain_;
 };
@@ -76,7 +78,7 @@ ComponentEntry prefetcher_impact() {
                                   whole("most", 1, 16, 1, "experts",
                                         "Copies started for each layer in work; the paper leaves it open."),
                                   flag("subtract_move", false, "A copy's own time counts against what it saves."),
-                                  prefill_too()}},
+                                  prefill_too(), cancel_refuted()}},
           .make = [](const Parameters& p) { return std::make_unique<Impact>(p); }};
 }
 

@@ -35,8 +35,7 @@ ComponentEntry prefetcher_predicted() {
            .help =
                "Copies the predicted experts of coming layers while this layer runs, nearest and most probable first.",
            .parameters = {whole("depth", 1, kMaxLookahead, 1, "layers", "How many layers ahead are prefetched."),
-                          prefill_too(),
-                          flag("cancel", true, "Drop queued prefetches that the layer's own router did not confirm."),
+                          prefill_too(), cancel_refuted(),
                           whole("most", 0, 64, 0, "experts",
                                 "At most so many of the predicted for each layer in work; 0 is no limit.")}},
       .make = [](const Parameters& p) { return std::make_unique<Predicted>(p); }};

@@ -15,8 +15,10 @@ class StackedGates final : public Prefetcher {
       : depth_(p.integer("depth")),
         low_above_(static_cast<float>(p("low_above"))),
         hold_(p.flag("hold")),
-        prefill_(p.flag("prefill")) {}
+        prefill_(p.flag("prefill")),
+        cancel_(p.flag("cancel")) {}
   int depth() const override { return depth_; }
+  bool cancels_refuted() const override { return cancel_; }
 
   void choose(const PolicyContext& ctx, std::span<const Candidate> candidates, std::vector<EarlyCopy>& out) override {
     if (ctx.phase == Phase::prefill && !prefill_) return;
@@ -48,7 +50,7 @@ class StackedGates final : public Prefetcher {
 
   int depth_;
   float low_above_;
-  bool hold_, prefill_;
+  bool hold_, prefill_, cancel_;
   float all_ = 1;  // of the layer that is looked at
 };
 
@@ -64,7 +66,7 @@ ComponentEntry prefetcher_stacked_gates() {
                               real("low_above", 0, 1, 0.6, "",
                                    "T1 on predicted scores, where the policy has a low precision."),
                               flag("hold", true, "Predicted experts are evicted last until their layer has run."),
-                              prefill_too()}},
+                              prefill_too(), cancel_refuted()}},
       .make = [](const Parameters& p) { return std::make_unique<StackedGates>(p); }};
 }
 

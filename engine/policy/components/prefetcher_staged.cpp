@@ -11,8 +11,12 @@ namespace {
 class Staged final : public Prefetcher {
  public:
   explicit Staged(const Parameters& p)
-      : count_(p.integer("count")), buffers_(p.integer("buffers")), prefill_(p.flag("prefill")) {}
+      : count_(p.integer("count")),
+        buffers_(p.integer("buffers")),
+        prefill_(p.flag("prefill")),
+        cancel_(p.flag("cancel")) {}
   int depth() const override { return 1; }
+  bool cancels_refuted() const override { return cancel_; }
   int staging_slots() const override { return buffers_; }
 
   void choose(const PolicyContext& ctx, std::span<const Candidate> candidates, std::vector<EarlyCopy>& out) override {
@@ -23,7 +27,7 @@ class Staged final : public Prefetcher {
 
  private:
   int count_, buffers_;
-  bool prefill_;
+  bool prefill_, cancel_;
 };
 
 }  // namespace
@@ -37,7 +41,7 @@ ComponentEntry prefetcher_staged() {
                                     "How many of the predicted experts are copied, if missing; the paper says 1 "
                                     "or 2."),
                               whole("buffers", 1, 64, 4, "slots", "Staging buffers for them, beside the cache."),
-                              prefill_too()}},
+                              prefill_too(), cancel_refuted()}},
       .make = [](const Parameters& p) { return std::make_unique<Staged>(p); }};
 }
 
