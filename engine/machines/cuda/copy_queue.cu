@@ -60,7 +60,7 @@ CopyQueue::CopyQueue(const DeviceClock& clock) : clock_(clock), bases_(kBases) {
 CopyQueue::~CopyQueue() {
   (void)cudaStreamSynchronize(stream_);
   for (Chunk& chunk : running_) {
-    events_.give(chunk.begin);
+    if (chunk.begin != nullptr) events_.give(chunk.begin);
     events_.give(chunk.end);
   }
   for (Base& base : bases_) events_.give(base.event);
@@ -113,13 +113,17 @@ void CopyQueue::hand_over(Job& job, std::int64_t most) {
   fresh_base();
   if (job.handed_over == 0 && job.after != nullptr) {
     check(cudaStreamWaitEvent(stream_, job.after, 0), "queueing a copy");
+    events_.give(job.after);
+    job.after = nullptr;
   }
   Chunk chunk;
   chunk.bytes = std::min(most, job.bytes - job.handed_over);
-  chunk.begin = events_.take();
   chunk.end = events_.take();
   chunk.base = base_;
-  check(cudaEventRecord(chunk.begin, stream_), "recording an event");
+  if (running_.empty()) {
+    chunk.begin = events_.take();
+    check(cudaEventRecord(chunk.begin, stream_), "recording an event");
+  }
   if (observer_ != nullptr) {
     observer_->on_launch_begin({.step = job.record.step,
                                 .layer = job.record.layer,
@@ -136,6 +140,7 @@ void CopyQueue::hand_over(Job& job, std::int64_t most) {
   chunk.last = job.handed_over == job.bytes;
   if (chunk.last) job.completed = chunk.end;
   chunk.job = job;
+  chunk.handed_over_ns = clock_.now();
   running_.push_back(chunk);
 }
 
@@ -159,6 +164,7 @@ void CopyQueue::raise(Ticket ticket) {
 bool CopyQueue::cancel(Ticket ticket) {
   const auto job = std::find_if(waiting_.begin(), waiting_.end(), [&](const Job& j) { return j.ticket == ticket; });
   if (job == waiting_.end() || job->handed_over > 0) return false;
+  if (job->after != nullptr) events_.give(job->after);
   waiting_.erase(job);
   return true;
 }
@@ -180,7 +186,8 @@ bool CopyQueue::next_completed(Completed& completed) {
     if (state == cudaErrorNotReady) break;
     check(state, "copying an expert");
     const TimeNs end = time_of(chunk.base, chunk.end);
-    const TimeNs begin = std::max(last_end_ns_, std::min(end, time_of(chunk.base, chunk.begin)));
+    const TimeNs asked = chunk.begin != nullptr ? time_of(chunk.base, chunk.begin) : chunk.handed_over_ns;
+    const TimeNs begin = std::max(last_end_ns_, std::min(end, asked));
     last_end_ns_ = std::max(end, begin);
     CopyRecord record = chunk.job.record;
     record.start_ns = std::max(begin, record.issued_ns);
@@ -188,7 +195,7 @@ bool CopyQueue::next_completed(Completed& completed) {
     record.bytes = chunk.bytes;
     record.last = chunk.last;
     if (observer_ != nullptr) observer_->on_event(record);
-    events_.give(chunk.begin);
+    if (chunk.begin != nullptr) events_.give(chunk.begin);
     events_.give(chunk.end);
     completed = {chunk.job.ticket, chunk.job.request, record.end_ns, record.end_ns - record.start_ns};
     const bool last = chunk.last;

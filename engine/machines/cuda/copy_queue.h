@@ -40,12 +40,14 @@ class CopyQueue {
     std::byte* to = nullptr;
     std::int64_t bytes = 0, handed_over = 0;
     CopyRecord record;                // without times
-    cudaEvent_t after = nullptr;      // waited for first; the machine's
+    cudaEvent_t after = nullptr;      // waited for first; of take_event
     cudaEvent_t completed = nullptr;  // of the last chunk, once handed over
     bool urgent = false;
   };
   void set_observer(Observer* observer) { observer_ = observer; }
 
+  cudaEvent_t take_event() { return events_.take(); }
+  void give_event(cudaEvent_t event) { events_.give(event); }
   void add(const Job&);
   void raise(Ticket);
   bool cancel(Ticket);
@@ -66,7 +68,9 @@ class CopyQueue {
   struct Chunk {
     Job job;  // as of this chunk
     std::int64_t bytes = 0;
-    cudaEvent_t begin = nullptr, end = nullptr;
+    cudaEvent_t begin = nullptr;  // nullptr: when the one before had ended
+    cudaEvent_t end = nullptr;
+    TimeNs handed_over_ns = 0;
     std::uint32_t base = 0;
     bool last = false;
   };

@@ -33,8 +33,14 @@ CudaMachine::CudaMachine(const Model& model, ThreadPool& pool, const CudaOptions
   const ModelDescription& d = model.description();
   const std::int64_t tokens = options.max_step_tokens;
   host_router_logits_ = MappedArray<float>(tokens * d.router.experts * (1 + kMaxLookahead) + 3);
-  for (cudaEvent_t* event : {&routed_, &logits_ready_}) {
+  for (cudaEvent_t* event : {&routed_, &logits_ready_, &picks_there_}) {
     check(cudaEventCreateWithFlags(event, cudaEventDisableTiming), "making an event");
+  }
+  int least = 0, most = 0;
+  check(cudaDeviceGetStreamPriorityRange(&least, &most), "asking for the device");
+  for (SideStream& side : side_) {
+    check(cudaStreamCreateWithPriority(&side.stream, cudaStreamNonBlocking, most), "making a stream");
+    check(cudaEventCreateWithFlags(&side.end, cudaEventDisableTiming), "making an event");
   }
   h2d_bytes_per_s_ = measure_link(model.expert_store(), clock_, compute_);
   copy_cost_ns_ = static_cast<double>(costs_.shape().expert_bytes) * 1e9 / h2d_bytes_per_s_ + 5000;
@@ -43,9 +49,10 @@ CudaMachine::CudaMachine(const Model& model, ThreadPool& pool, const CudaOptions
 
 CudaMachine::~CudaMachine() {
   (void)cudaDeviceSynchronize();
-  for (cudaEvent_t event : {routed_, logits_ready_}) (void)cudaEventDestroy(event);
-  for (cudaEvent_t event : slot_read_) {
-    if (event != nullptr) (void)cudaEventDestroy(event);
+  for (cudaEvent_t event : {routed_, logits_ready_, picks_there_}) (void)cudaEventDestroy(event);
+  for (SideStream& side : side_) {
+    (void)cudaEventDestroy(side.end);
+    (void)cudaStreamDestroy(side.stream);
   }
 }
 
@@ -70,7 +77,7 @@ void CudaMachine::describe(RunInfo& info) const {
 MemoryUse CudaMachine::memory() const {
   MemoryUse m;
   m.experts_bytes = slots_.experts_slots() * costs_.shape().expert_bytes;
-  m.staging_bytes = slots_.staging_slots() * slots_.slot_bytes() + device_.work_bytes();
+  m.staging_bytes = (slots_.staging_slots() + slots_.spares()) * slots_.slot_bytes() + device_.work_bytes();
   m.dense_bytes = device_.dense_bytes();
   m.kv_bytes = device_.kv_bytes();
   m.host_bytes = static_cast<std::int64_t>(model_.expert_store().size());
@@ -83,8 +90,9 @@ void CudaMachine::ensure_fits(const SlotCounts& counts) const {
   const int slots = counts.main, staging_slots = counts.staging;
   std::size_t free = 0, total = 0;
   check(cudaMemGetInfo(&free, &total), "asking for free device memory");
-  const std::int64_t more =
-      std::max(0, slots - slots_.experts_slots()) + std::max(0, staging_slots - slots_.staging_slots());
+  const std::int64_t more = std::max(0, slots - slots_.experts_slots()) +
+                            std::max(0, staging_slots - slots_.staging_slots()) +
+                            std::max(0, slots_.wanted_spares() - slots_.spares());
   const std::int64_t needed = more * slots_.slot_bytes() + (more > 0 ? kSpareBytes : 0);
   if (needed <= static_cast<std::int64_t>(free)) return;
   const auto gb = [](auto bytes) { return std::to_string(static_cast<double>(bytes) / 1e9).substr(0, 6); };
@@ -97,12 +105,7 @@ void CudaMachine::ensure_fits(const SlotCounts& counts) const {
 
 std::vector<SlotId> CudaMachine::add_slots(int, int count, bool staging, Precision) {
   std::vector<SlotId> added = slots_.add(count, staging);
-  for (SlotId slot : added) {
-    if (slot >= slot_read_.size()) slot_read_.resize(slot + std::size_t{1}, nullptr);
-    if (staging && slot_read_[slot] == nullptr) {
-      check(cudaEventCreateWithFlags(&slot_read_[slot], cudaEventDisableTiming), "making an event");
-    }
-  }
+  for (SlotId slot : added) read_on_.resize(std::max(read_on_.size(), slot + std::size_t{1}), 0);
   peak_bytes_ = memory().gpu_peak_bytes;
   return added;
 }
@@ -128,7 +131,6 @@ Ticket CudaMachine::copy_expert(const ExpertCopy& request) {
   job.ticket = tickets_.make();
   job.request = request;
   job.from = blob.data();
-  job.to = slots_.address(request.slot);
   job.bytes = static_cast<std::int64_t>(blob.size());
   job.record = {.issued_ns = now(),
                 .step = step_,
@@ -140,16 +142,21 @@ Ticket CudaMachine::copy_expert(const ExpertCopy& request) {
                 .lane = Lane::h2d};
   if (request.after != 0 && !tickets_.done(request.after)) {
     timeline_.collect();
-    // Slots that are kept were read before the last router, which the host has waited for; staging slots may be in use.
-    if (!tickets_.done(request.after)) {
-      if (slots_.is_staging(request.slot))
-        job.after = slot_read_[request.slot];
-      else
-        wait(request.after);
-    }
+    if (!tickets_.done(request.after)) job.after = exchange_buffer(request.slot, request.after);
   }
+  job.to = slots_.address(request.slot);
   copies_.add(job);
   return job.ticket;
+}
+
+// The slot's old buffer is still read. Returns what the copy into the new one has to wait for.
+cudaEvent_t CudaMachine::exchange_buffer(SlotId slot, Ticket reader) {
+  const cudaEvent_t over = copies_.take_event();
+  check(cudaEventRecord(over, stream_of(reader == started_ ? 0 : read_on_[slot])), "recording an event");
+  const Slots::Reader of_new = slots_.exchange(slot, {reader, over});
+  if (of_new.over == nullptr || !tickets_.done(of_new.ticket)) return of_new.over;
+  copies_.give_event(of_new.over);
+  return nullptr;
 }
 
 bool CudaMachine::cancel_copy(Ticket t) {
@@ -183,7 +190,7 @@ TimeNs CudaMachine::gpu_expert_cost_ns(int rows) const {
 // --- records
 
 Stamp CudaMachine::begin_op(WorkKind kind, int layer, Work work, std::size_t rows, std::uint16_t expert, Ticket ticket,
-                            Ticket after, WorkKind wait) {
+                            Ticket after, WorkKind wait, int stream) {
   return timeline_.begin({.work = {.bytes = work.bytes,
                                    .flops = work.flops,
                                    .step = step_,
@@ -194,7 +201,8 @@ Stamp CudaMachine::begin_op(WorkKind kind, int layer, Work work, std::size_t row
                                    .lane = Lane::gpu},
                           .ticket = ticket,
                           .after = after,
-                          .wait = wait});
+                          .wait = wait},
+                         stream);
 }
 
 // All of the host's time in a step is told: what is not policy or sampling is queueing and waiting for the device.

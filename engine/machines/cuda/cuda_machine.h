@@ -3,6 +3,7 @@
 #pragma once
 
 #include <algorithm>
+#include <array>
 #include <vector>
 
 #include <emmintrin.h>
@@ -89,9 +90,23 @@ class CudaMachine final : public Machine {
     }
     Observer* observer;
   };
+  // Where an expert that arrives for a step of several tokens runs: it alone would leave most of the device idle.
+  // Urgent, so that its slot is free again soon.
+  struct SideStream {
+    cudaStream_t stream = nullptr;
+    cudaEvent_t end = nullptr;
+    bool used = false;  // since the last combine
+  };
+  static constexpr std::size_t kSideStreams = 4;
+  cudaStream_t stream_of(int number) const {  // 0: the compute stream
+    return number == 0 ? cudaStream_t{compute_} : side_[static_cast<std::size_t>(number - 1)].stream;
+  }
+  int next_side_stream();
+  void join_side_streams();
+  cudaEvent_t exchange_buffer(SlotId, Ticket reader);
   bool single() const { return tokens_.size() == 1; }
   Stamp begin_op(WorkKind, int layer, Work, std::size_t rows, std::uint16_t expert = kNone16, Ticket ticket = 0,
-                 Ticket after = 0, WorkKind wait = WorkKind::wait_demand);
+                 Ticket after = 0, WorkKind wait = WorkKind::wait_demand, int stream = 0);
   void poll();
   template <typename Ready>
   void spin_until(Ready ready, const char* what);
@@ -121,7 +136,10 @@ class CudaMachine final : public Machine {
   Slots slots_;
   CopyQueue copies_;
   cudaEvent_t routed_ = nullptr, logits_ready_ = nullptr;
-  std::vector<cudaEvent_t> slot_read_;  // by slot: staging slots' last readers
+  std::array<SideStream, kSideStreams> side_;
+  std::size_t next_side_ = 0;
+  cudaEvent_t picks_there_ = nullptr;
+  std::vector<std::uint8_t> read_on_;  // by slot: the stream of the last expert_on_gpu
   std::vector<ExpertCopy> to_publish_;
   std::uint32_t copy_count_ = 0;
   std::int64_t peak_bytes_ = 0;

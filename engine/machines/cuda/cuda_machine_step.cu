@@ -158,6 +158,7 @@ void CudaMachine::start_resident_of_many() {
                  request_.start_resident ? &slots_ : nullptr);
   const Launch launch(observer_, step_, request_.layer, WorkKind::expert);
   picks_.upload(compute_);
+  check(cudaEventRecord(picks_there_, compute_), "recording an event");
   if (picks_.tile_count() == 0) return;
   started_ = tickets_.make();
   ExpertRun run = device_.expert_run(request_.layer);
@@ -171,11 +172,30 @@ void CudaMachine::start_resident_of_many() {
   device_.large() ? run_experts_large(run, stamp, compute_) : run_experts(run, stamp, compute_);
 }
 
+int CudaMachine::next_side_stream() {
+  next_side_ = (next_side_ + 1) % kSideStreams;
+  SideStream& side = side_[next_side_];
+  if (!side.used) check(cudaStreamWaitEvent(side.stream, picks_there_, 0), "queueing a wait");
+  side.used = true;
+  return static_cast<int>(next_side_) + 1;
+}
+
+void CudaMachine::join_side_streams() {
+  for (SideStream& side : side_) {
+    if (!side.used) continue;
+    side.used = false;
+    check(cudaEventRecord(side.end, side.stream), "recording an event");
+    check(cudaStreamWaitEvent(compute_, side.end, 0), "queueing a wait");
+  }
+}
+
 Ticket CudaMachine::expert_on_gpu(const Demand& demand, SlotId slot, Ticket after, Precision) {
+  const int number = single() ? 0 : next_side_stream();
+  const cudaStream_t stream = stream_of(number);
   Ticket waited = 0;
   WorkKind wait_kind = WorkKind::wait_demand;
   if (after != 0 && !tickets_.done(after)) {
-    if (const std::optional<CopyReason> reason = copies_.make_wait(after, compute_)) {
+    if (const std::optional<CopyReason> reason = copies_.make_wait(after, stream)) {
       waited = after;
       wait_kind = waiting_for(*reason);
     }
@@ -193,9 +213,9 @@ Ticket CudaMachine::expert_on_gpu(const Demand& demand, SlotId slot, Ticket afte
     run.picks = picks_.picks();
   }
   const Stamp stamp = begin_op(WorkKind::expert, demand.expert.layer, costs_.expert(demand.rows.size()),
-                               demand.rows.size(), demand.expert.expert, ticket, waited, wait_kind);
-  device_.large() ? run_experts_large(run, stamp, compute_) : run_experts(run, stamp, compute_);
-  if (slots_.is_staging(slot)) check(cudaEventRecord(slot_read_[slot], compute_), "recording an event");
+                               demand.rows.size(), demand.expert.expert, ticket, waited, wait_kind, number);
+  device_.large() ? run_experts_large(run, stamp, stream) : run_experts(run, stamp, stream);
+  read_on_[slot] = static_cast<std::uint8_t>(number);
   return ticket;
 }
 
@@ -221,6 +241,7 @@ void CudaMachine::combine(int layer, std::span<const Ticket>) {
   if (summed_) return;
   const bool on_cpu = !cpu_.empty();
   if (on_cpu) run_cpu_experts();
+  join_side_streams();
   const Launch launch(observer_, step_, layer, WorkKind::combine);
   const ModelDescription& d = model_.description();
   const Stamp stamp = begin_op(WorkKind::combine, layer, costs_.combine(tokens_.size()), tokens_.size(), kNone16, 0,

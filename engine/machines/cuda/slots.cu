@@ -9,6 +9,8 @@ namespace {
 // Large enough to make thousands of small experts cheap to allocate, small enough to give memory back when the cache
 // is made smaller.
 constexpr std::int64_t kBlockBytes = 64 << 20;
+// So many copies can be under way before the first of their readers is done.
+constexpr std::int64_t kFewestSpares = 2, kMostSpares = 16;
 
 }  // namespace
 
@@ -26,16 +28,30 @@ std::uint32_t Slots::free_block() {
   return static_cast<std::uint32_t>(blocks_.size() - 1);
 }
 
+std::uint32_t Slots::add_block(int buffers) {
+  const std::uint32_t b = free_block();
+  blocks_[b].bytes = DeviceArray<std::byte>(buffers * slot_bytes_);
+  blocks_[b].used = buffers;
+  allocated_bytes_ += buffers * slot_bytes_;
+  return b;
+}
+
+int Slots::wanted_spares() const {
+  return static_cast<int>(std::clamp(kBlockBytes / slot_bytes_, kFewestSpares, kMostSpares));
+}
+
 std::vector<SlotId> Slots::add(int count, bool staging) {
+  if (spares_.empty()) {
+    spares_block_ = add_block(wanted_spares());
+    for (int i = 0; i < wanted_spares(); ++i)
+      spares_.push_back({blocks_[spares_block_].bytes.data() + i * slot_bytes_, spares_block_, {}});
+  }
   std::vector<SlotId> added;
   const int of_block = static_cast<int>(std::max<std::int64_t>(1, kBlockBytes / slot_bytes_));
   std::size_t next = 0;
   while (static_cast<int>(added.size()) < count) {
     const int now = std::min(of_block, count - static_cast<int>(added.size()));
-    const std::uint32_t b = free_block();
-    blocks_[b].bytes = DeviceArray<std::byte>(now * slot_bytes_);
-    blocks_[b].used = now;
-    allocated_bytes_ += now * slot_bytes_;
+    const std::uint32_t b = add_block(now);
     for (int i = 0; i < now; ++i) {
       while (next < slots_.size() && slots_[next].address != nullptr) ++next;
       if (next == slots_.size()) slots_.emplace_back();
@@ -52,12 +68,29 @@ void Slots::remove(SlotId slot) {
   Slot& s = slots_[slot];
   ES_ASSERT(s.address != nullptr, "removes a slot that does not exist");
   --(s.staging ? staging_slots_ : expert_slots_);
+  // Spares do not keep the blocks of removed slots.
+  if (s.block == spares_block_) {
+    const auto other = std::ranges::find_if(spares_, [&](const Spare& spare) { return spare.block != spares_block_; });
+    ES_ASSERT(other != spares_.end(), "a slot has a spare buffer, so a spare has one of a slot");
+    std::swap(s.address, other->address);
+    std::swap(s.block, other->block);
+  }
   Block& block = blocks_[s.block];
   if (--block.used == 0) {
     allocated_bytes_ -= block.bytes.size();
     block.bytes = DeviceArray<std::byte>();
   }
   s = {};
+}
+
+Slots::Reader Slots::exchange(SlotId slot, const Reader& of_old) {
+  const Spare next = spares_.front();
+  spares_.pop_front();
+  Slot& s = slots_[slot];
+  spares_.push_back({s.address, s.block, of_old});
+  s.address = next.address;
+  s.block = next.block;
+  return next.reader;
 }
 
 void Slots::publish(ExpertId id, SlotId slot) {

@@ -1,6 +1,8 @@
 // Expert slots in device memory, allocated a few dozen megabytes at a time, and the table in which kernels find them.
+// A slot is a name of a buffer: where the old content is still read, it gets another buffer and is filled at once.
 #pragma once
 
+#include <deque>
 #include <vector>
 
 #include "engine/machine.h"
@@ -15,7 +17,14 @@ class Slots {
   std::vector<SlotId> add(int count, bool staging);
   void remove(SlotId);  // its memory goes back when the last of its block is removed
   std::byte* address(SlotId slot) const { return slots_[slot].address; }
-  bool is_staging(SlotId slot) const { return slots_[slot].staging; }
+  // Gives the slot one of the spare buffers and keeps its old one for later. Says until when the new one is read.
+  struct Reader {
+    Ticket ticket = 0;
+    cudaEvent_t over = nullptr;
+  };
+  Reader exchange(SlotId, const Reader& of_old);
+  int spares() const { return static_cast<int>(spares_.size()); }
+  int wanted_spares() const;
   int experts_slots() const { return expert_slots_; }
   int staging_slots() const { return staging_slots_; }
   std::int64_t allocated_bytes() const { return allocated_bytes_; }
@@ -36,17 +45,25 @@ class Slots {
     std::uint32_t block = 0;
     bool staging = false;
   };
+  struct Spare {
+    std::byte* address = nullptr;
+    std::uint32_t block = 0;
+    Reader reader;
+  };
   struct Block {
     DeviceArray<std::byte> bytes;
     int used = 0;
   };
   std::size_t index(ExpertId id) const { return static_cast<std::size_t>(id.layer * experts_ + id.expert); }
   std::uint32_t free_block();
+  std::uint32_t add_block(int buffers);
 
   int experts_;
   std::int64_t slot_bytes_;
   std::vector<Slot> slots_;
   std::vector<Block> blocks_;
+  std::deque<Spare> spares_;  // longest unused first
+  std::uint32_t spares_block_ = 0;
   int expert_slots_ = 0, staging_slots_ = 0;
   std::int64_t allocated_bytes_ = 0;
   MappedArray<std::uint64_t> table_;

@@ -18,17 +18,18 @@ void Tickets::forget_done() {
 }
 
 Timeline::Timeline(const DeviceClock& clock, Tickets& tickets)
-    : clock_(clock), tickets_(tickets), stamps_(2 * std::int64_t{kStamps}), counter_(1) {
-  check(cudaMemset(counter_.data(), 0, counter_.bytes()), "clearing device memory");
+    : clock_(clock), tickets_(tickets), stamps_(2 * std::int64_t{kStamps}), counters_(kStreams) {
+  check(cudaMemset(counters_.data(), 0, counters_.bytes()), "clearing device memory");
 }
 
-Stamp Timeline::begin(Operation op) {
+Stamp Timeline::begin(Operation op, int stream) {
+  ES_ASSERT(stream < kStreams, "a stream that has a counter");
   ES_ASSERT(operations_.size() < kStamps, "too many operations under way");
   op.stamp = place(next_++);
   stamps()[2 * op.stamp] = 0;
   stamps()[2 * op.stamp + 1] = 0;
   operations_.push_back(op);
-  return {stamps_.data() + 2 * op.stamp, stamps_.data() + 2 * op.stamp + 1, counter_.data()};
+  return {stamps_.data() + 2 * op.stamp, stamps_.data() + 2 * op.stamp + 1, counters_.data() + stream};
 }
 
 void Timeline::close(Work work, std::size_t rows, std::uint16_t expert) {

@@ -48,8 +48,9 @@ class Timeline {
     std::uint32_t stamp = 0;
     bool open = false;  // its work is not known yet: see close
   };
-  // The stamp for the operation's kernels. At most kStamps operations may be unfinished.
-  Stamp begin(Operation);
+  // The stamp for the operation's kernels. At most kStamps operations may be unfinished. Operations of other streams
+  // are told in the order in which they were begun, each from where the one before ended.
+  Stamp begin(Operation, int stream = 0);
   // The work of the newest operation, which was begun open: told when the host learned what the device had chosen.
   void close(Work, std::size_t rows, std::uint16_t expert);
   // Tells the observer of what is done, in order, and completes its tickets.
@@ -60,14 +61,15 @@ class Timeline {
 
  private:
   static constexpr std::uint32_t kStamps = 1 << 14;
+  static constexpr int kStreams = 8;
   volatile std::uint64_t* stamps() const { return stamps_.data(); }
   static std::uint32_t place(std::uint32_t number) { return number % kStamps; }
 
   const DeviceClock& clock_;
   Tickets& tickets_;
   Observer* observer_ = nullptr;
-  MappedArray<std::uint64_t> stamps_;  // start, end
-  DeviceArray<std::uint32_t> counter_;
+  MappedArray<std::uint64_t> stamps_;    // start, end
+  DeviceArray<std::uint32_t> counters_;  // by stream
   std::deque<Operation> operations_;
   std::uint32_t next_ = 0;
   TimeNs last_end_ns_ = 0;
