@@ -121,6 +121,16 @@ void ControlView::draw_policy(ViewContext& context, float spare) {
   const Theme& theme = context.theme;
   heading(theme, "POLICY");
   const PolicySpec* spec = policy_.spec_of(context.status.policy_spec);
+  if (policy_.inexact()) {
+    ImGui::PushFont(nullptr, theme.small_font());
+    ImGui::SameLine();
+    ImGui::PushStyleColor(ImGuiCol_Text, context.colors().changed);
+    ImGui::TextUnformatted("inexact");
+    ImGui::PopStyleColor();
+    if (ImGui::IsItemHovered(ImGuiHoveredFlags_ForTooltip))
+      ImGui::SetTooltip("This policy may change what the model answers.\nTokens that it changed are underlined.");
+    ImGui::PopFont();
+  }
   policy_.draw_presets(context, spec);
   if (!spec) return;
   if (policy_.components_height(theme, *spec) <= spare) {
@@ -247,13 +257,19 @@ void ControlView::draw_recorded(ViewContext& context) {
       context.hooks.show_live_run();
   if (!context.trace.started) return;
   heading(theme, "SAVED SESSION");
-  name_value_rows(
-      theme, "##facts",
-      {{"policy", info.policy_spec},
-       {"cache ratio", format_ratio(info.cache_ratio)},
-       {"cache", fmt::format("{} slots, {}", info.slots, format_bytes(static_cast<double>(info.cache_bytes)))},
-       {"machine", info.profile_name.empty() ? info.machine_kind : info.profile_name},
-       {"cost shape", info.cost_shape}});
+  const InexactCounts& inexact = context.index.inexact.total();
+  const QualityIndex::Sums& quality = context.index.quality.total();
+  TooltipLines facts = {
+      {"policy", info.policy_spec},
+      {"cache ratio", format_ratio(info.cache_ratio)},
+      {"cache", fmt::format("{} slots, {}", info.slots, format_bytes(static_cast<double>(info.cache_bytes)))},
+      {"machine", info.profile_name.empty() ? info.machine_kind : info.profile_name},
+      {"cost shape", info.cost_shape}};
+  if (inexact.any()) facts.emplace_back("inexact", inexact_text(inexact));
+  if (quality.shadowed > 0)
+    facts.emplace_back("KL to exact", fmt::format("{} nats, same best token {}", format_significant(quality.kl_mean()),
+                                                  format_percent(quality.agreement())));
+  name_value_rows(theme, "##facts", facts);
   heading(theme, "CHANGES");
   if (context.trace.epochs.size() <= 1) {
     text_wrapped_dim(theme, "None: one policy and cache size from start to end.");

@@ -88,7 +88,21 @@ std::string epoch_text(const EpochRecord& epoch) {
   return text;
 }
 
-Description describe_work(const Trace& trace, const WorkRecord& work) {
+std::string prefetch_text(const PrefetchCounts& counts) {
+  std::string text;
+  const auto add = [&](std::uint32_t count, const char* what) {
+    if (count == 0) return;
+    if (!text.empty()) text += ", ";
+    text += format_count(count) + " " + what;
+  };
+  add(counts.used, "useful");
+  add(counts.late, "late");
+  add(counts.wasted, "wasted");
+  add(counts.pending, "open");
+  return text;
+}
+
+Description describe_work(const Trace& trace, const WorkRecord& work, EarlyWork early) {
   Description d;
   const TimeNs ns = work.end_ns - work.start_ns;
   d.step = work.step;
@@ -104,13 +118,20 @@ Description describe_work(const Trace& trace, const WorkRecord& work) {
              {"at", format_axis_time(work.start_ns, 1000)},
              {"in", step_name(trace, work.step)}};
   if (is_wait(work.kind)) return d;
-  if (work.tokens > 0) d.lines.emplace_back("rows", format_count(work.tokens));
-  if (work.bytes > 0) {
-    d.lines.emplace_back("memory", format_bytes(static_cast<double>(work.bytes)));
-    d.lines.emplace_back(
-        "rate", rate_against(per_second(work.bytes, ns), work.lane == Lane::gpu ? trace.info.gpu_bytes_per_s : 0));
+  if (early != EarlyWork::none) {
+    d.title += ", early";
+    d.lines.emplace_back("early",
+                         fmt::format("computed one layer early, on the input of layer {}", int{work.layer} - 1));
+    if (early == EarlyWork::unasked) d.lines.emplace_back("router", "chose another expert after all");
   }
-  if (work.flops > 0) d.lines.emplace_back("arithmetic", format_si(per_second(work.flops, ns), "FLOP/s"));
+  if (work.precision != Precision::native) d.lines.emplace_back("precision", std::string(name(work.precision)));
+  if (work.tokens > 0 && early == EarlyWork::none) d.lines.emplace_back("rows", format_count(work.tokens));
+  if (work.bytes > 0)
+    d.lines.emplace_back("memory", format_bytes(static_cast<double>(work.bytes)) + " at " +
+                                       rate_against(per_second(work.bytes, ns),
+                                                    work.lane == Lane::gpu ? trace.info.gpu_bytes_per_s : 0));
+  if (work.flops > 0 && early == EarlyWork::none)
+    d.lines.emplace_back("arithmetic", format_si(per_second(work.flops, ns), "FLOP/s"));
   return d;
 }
 
@@ -129,8 +150,9 @@ Description describe_copy(const Trace& trace, const CopyRecord& copy, PrefetchFa
       {"queued", format_duration(std::max<TimeNs>(0, copy.start_ns - copy.issued_ns))},
       {"bytes", format_bytes(static_cast<double>(copy.bytes))},
       {"rate", rate_against(per_second(copy.bytes, ns), copy.lane == Lane::h2d ? trace.info.h2d_bytes_per_s : 0)},
-      {"issued in", step_name(trace, copy.step)}};
-  if (copy.slot != kNone16) d.lines.emplace_back("slot", std::to_string(copy.slot));
+      {"issued in",
+       step_name(trace, copy.step) + (copy.slot != kNone16 ? fmt::format(", for slot {}", copy.slot) : "")}};
+  if (copy.precision != Precision::native) d.lines.emplace_back("precision", std::string(name(copy.precision)));
   if (copy.reason == CopyReason::prefetch)
     d.lines.emplace_back("prefetch", std::string(name(fate)));
   else if (!copy.last)
@@ -138,7 +160,32 @@ Description describe_copy(const Trace& trace, const CopyRecord& copy, PrefetchFa
   return d;
 }
 
-Description describe_step(const Trace& trace, const StepRecord& step) {
+Description describe_layer(const Trace& trace, std::uint32_t step, std::uint16_t layer) {
+  Description d;
+  d.step = step;
+  d.title = fmt::format("Layer {} of {}", layer, step_name(trace, step));
+  std::size_t demands = 0, hits = 0;
+  std::string left_out;
+  InexactCounts inexact;
+  for (const DemandRecord& demand : trace.demands_of(step)) {
+    if (demand.layer != layer) continue;
+    ++demands;
+    hits += demand.state == DemandState::hit;
+    inexact.add(demand);
+    if (demand.outcome != Outcome::skipped && demand.outcome != Outcome::substituted) continue;
+    if (left_out.size() < 40)
+      left_out += fmt::format("{}E{} {}", left_out.empty() ? "" : ", ", demand.expert, name(demand.outcome));
+    else if (!left_out.ends_with("…"))
+      left_out += " …";
+  }
+  d.lines.emplace_back("hits", fmt::format("{} of {}", hits, demands));
+  if (inexact.any()) d.lines.emplace_back("inexact", inexact_text(inexact));
+  if (!left_out.empty()) d.lines.emplace_back("left out", left_out);
+  return d;
+}
+
+Description describe_step(const Trace& trace, const StepRecord& step, const InexactCounts& inexact,
+                          const PrefetchCounts& prefetches) {
   Description d;
   d.step = step.step;
   d.title = step_name(trace, step.step);
@@ -153,6 +200,8 @@ Description describe_step(const Trace& trace, const StepRecord& step) {
     d.lines.emplace_back("hits",
                          fmt::format("{} of {}, {}", hits, demands.size(),
                                      format_percent(static_cast<double>(hits) / static_cast<double>(demands.size()))));
+  if (prefetches.all() > 0) d.lines.emplace_back("prefetches", prefetch_text(prefetches));
+  if (inexact.any()) d.lines.emplace_back("inexact", inexact_text(inexact));
   if (step.epoch < trace.epochs.size()) d.lines.emplace_back("policy", trace.epochs[step.epoch].policy_spec);
   return d;
 }

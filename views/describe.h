@@ -8,6 +8,7 @@
 
 #include "profiler/attribution.h"
 #include "profiler/trace.h"
+#include "views/inexact_index.h"
 #include "views/prefetch_fates.h"
 
 namespace expertscope {
@@ -27,8 +28,13 @@ std::string part_name(TimePart);                          // "GPU compute", "dem
 // "policy on-demand → lfu"; the first epoch says what it starts with.
 std::string epoch_text(const EpochRecord&);
 
-Description describe_work(const Trace&, const WorkRecord&);
+// "4 useful, 1 late, 2 wasted"; those that nobody asked for yet are "open". "" when there are none.
+std::string prefetch_text(const PrefetchCounts&);
+
+Description describe_work(const Trace&, const WorkRecord&, EarlyWork);
 Description describe_copy(const Trace&, const CopyRecord&, PrefetchFate);
-Description describe_step(const Trace&, const StepRecord&);
+// One layer of one step: what it asked for, and what of it was left out.
+Description describe_layer(const Trace&, std::uint32_t step, std::uint16_t layer);
+Description describe_step(const Trace&, const StepRecord&, const InexactCounts&, const PrefetchCounts&);
 
 }  // namespace expertscope

@@ -39,6 +39,10 @@ void ExpertIndex::DemandSums::add(const DemandRecord& r) {
   late += r.state == DemandState::late;
   misses += r.state == DemandState::miss;
   cpu += r.outcome == Outcome::cpu || r.outcome == Outcome::cpu_early;
+  skipped += r.outcome == Outcome::skipped;
+  substituted += r.outcome == Outcome::substituted;
+  early += r.outcome == Outcome::cpu_early;
+  low_precision += r.precision != Precision::native;
 }
 
 void ExpertIndex::Residency::apply(const ResidencyRecord& r) {
@@ -148,6 +152,10 @@ ExpertGrid ExpertIndex::totals(const Trace& trace, TimeRange range) const {
     cell.late = demands1[i].late - demands0[i].late;
     cell.misses = demands1[i].misses - demands0[i].misses;
     cell.cpu = demands1[i].cpu - demands0[i].cpu;
+    cell.skipped = demands1[i].skipped - demands0[i].skipped;
+    cell.substituted = demands1[i].substituted - demands0[i].substituted;
+    cell.early = demands1[i].early - demands0[i].early;
+    cell.low_precision = demands1[i].low_precision - demands0[i].low_precision;
     cell.bytes = bytes1[i] - bytes0[i];
     cell.resident_ns = state1[i].until(range.end_ns) - state0[i].until(range.begin_ns);
     cell.resident = state1[i].copies > 0;

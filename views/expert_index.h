@@ -13,7 +13,8 @@ namespace expertscope {
 
 struct ExpertCell {
   std::uint64_t demands = 0, picks = 0, hits = 0, late = 0, misses = 0, cpu = 0;
-  std::int64_t bytes = 0;  // of its copies, host to device
+  std::uint64_t skipped = 0, substituted = 0, early = 0, low_precision = 0;  // what inexact policies did to its demands
+  std::int64_t bytes = 0;                                                    // of its copies, host to device
   TimeNs resident_ns = 0;  // time within the range during which a slot held it
   bool resident = false;   // at the end of the range
 };
@@ -45,6 +46,7 @@ class ExpertIndex {
  private:
   struct DemandSums {
     std::uint32_t demands = 0, picks = 0, hits = 0, late = 0, misses = 0, cpu = 0;
+    std::uint32_t skipped = 0, substituted = 0, early = 0, low_precision = 0;
     void add(const DemandRecord&);
   };
   struct Residency {

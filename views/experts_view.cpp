@@ -34,6 +34,15 @@ std::string short_number(HeatQuantity quantity, double value) {
   return text;
 }
 
+InexactCounts inexact_counts(const ExpertCell& cell) {
+  InexactCounts counts;
+  counts.skipped = static_cast<std::uint32_t>(cell.skipped);
+  counts.substituted = static_cast<std::uint32_t>(cell.substituted);
+  counts.early = static_cast<std::uint32_t>(cell.early);
+  counts.low_precision = static_cast<std::uint32_t>(cell.low_precision);
+  return counts;
+}
+
 }  // namespace
 
 TimeRange ExpertsView::range_of(const ViewContext& context) const {
@@ -146,19 +155,22 @@ void ExpertsView::hover(ViewContext& context) {
   const HeatLayout& l = layout_;
   if (const auto cell = l.cell_at(mouse.x, mouse.y)) {
     const ExpertCell& c = grid_.at(cell->layer, cell->expert);
+    TooltipLines lines = {
+        {"activations", fmt::format("{} in {} demands", format_count(c.picks), format_count(c.demands))},
+        {"hits / late / misses",
+         fmt::format("{} / {} / {}", format_count(c.hits), format_count(c.late), format_count(c.misses))},
+        {"on the CPU", format_count(c.cpu)},
+        {"copied", format_bytes(static_cast<double>(c.bytes))},
+        {"resident", fmt::format("{} of the time",
+                                 format_percent(static_cast<double>(c.resident_ns) /
+                                                static_cast<double>(std::max<TimeNs>(1, width_ns(grid_range_)))))},
+        {"at the end", c.resident ? "in a slot" : "not on the GPU"}};
+    if (const InexactCounts inexact = inexact_counts(c); inexact.any())
+      lines.emplace_back("inexact", inexact_text(inexact));
     tooltip(context.theme,
             fmt::format("{}: {} {}", expert_name(*cell), heat_value(quantity_, values_.at(cell->layer, cell->expert)),
                         is_share(quantity_) ? name(quantity_) : ""),
-            {{"activations", format_count(c.picks)},
-             {"demands", format_count(c.demands)},
-             {"hits / late / misses",
-              fmt::format("{} / {} / {}", format_count(c.hits), format_count(c.late), format_count(c.misses))},
-             {"on the CPU", format_count(c.cpu)},
-             {"copied", format_bytes(static_cast<double>(c.bytes))},
-             {"resident", fmt::format("{} of the time",
-                                      format_percent(static_cast<double>(c.resident_ns) /
-                                                     static_cast<double>(std::max<TimeNs>(1, width_ns(grid_range_)))))},
-             {"at the end", c.resident ? "in a slot" : "not on the GPU"}});
+            lines);
     if (ImGui::IsMouseClicked(ImGuiMouseButton_Left)) {
       if (context.selection.expert == cell)
         context.selection.expert.reset();
@@ -255,7 +267,15 @@ void ExpertsView::draw_history(ViewContext& context, float height) {
       text_dim(theme, fmt::format("{} {}", format_count(count), what));
       ImGui::SameLine(0, theme.px(9));
     }
-    text_dim(theme, cell.resident ? "in a slot" : "not resident");
+    std::string rest = inexact_text(inexact_counts(cell));
+    if (!rest.empty()) {
+      swatch(theme, colors.changed);
+      ImGui::SameLine(0, theme.px(4));
+      rest += "  ";
+    }
+    rest += cell.resident ? "in a slot" : "not resident";
+    text_dim(theme,
+             fitting(theme, theme.sans, theme.small_font(), rest, ImGui::GetContentRegionAvail().x - theme.px(28)));
     ImGui::PopFont();
   }
   ImGui::SameLine(ImGui::GetCursorPosX() + ImGui::GetContentRegionAvail().x - theme.px(22));

@@ -33,6 +33,10 @@ Fraction fraction_of(HeatQuantity quantity, const ExpertCell& cell, TimeNs range
       return {static_cast<double>(cell.bytes), 1};
     case HeatQuantity::cpu_share:
       return {static_cast<double>(cell.cpu), demands};
+    case HeatQuantity::low_precision:
+      return {static_cast<double>(cell.low_precision), demands};
+    case HeatQuantity::left_out:
+      return {static_cast<double>(cell.skipped + cell.substituted), 1};
   }
   return {};
 }
@@ -61,6 +65,10 @@ const char* name(HeatQuantity quantity) {
       return "Copied bytes";
     case HeatQuantity::cpu_share:
       return "CPU share";
+    case HeatQuantity::low_precision:
+      return "Low precision";
+    case HeatQuantity::left_out:
+      return "Left out";
   }
   return "?";
 }
@@ -81,13 +89,17 @@ const char* help(HeatQuantity quantity) {
       return "bytes of its copies from host to GPU";
     case HeatQuantity::cpu_share:
       return "share of its demands that ran on the CPU";
+    case HeatQuantity::low_precision:
+      return "share of its demands that ran below native precision";
+    case HeatQuantity::left_out:
+      return "demands that were skipped, or for which another expert ran";
   }
   return "";
 }
 
 bool is_share(HeatQuantity quantity) {
   return quantity == HeatQuantity::hit_rate || quantity == HeatQuantity::residency ||
-         quantity == HeatQuantity::cpu_share;
+         quantity == HeatQuantity::cpu_share || quantity == HeatQuantity::low_precision;
 }
 
 std::string heat_value(HeatQuantity quantity, double value) {

@@ -13,8 +13,18 @@
 
 namespace expertscope {
 
-enum class HeatQuantity : std::uint8_t { activations, hits, misses, hit_rate, residency, bytes, cpu_share };
-inline constexpr int kHeatQuantities = 7;
+enum class HeatQuantity : std::uint8_t {
+  activations,
+  hits,
+  misses,
+  hit_rate,
+  residency,
+  bytes,
+  cpu_share,
+  low_precision,
+  left_out
+};
+inline constexpr int kHeatQuantities = 9;
 const char* name(HeatQuantity);
 const char* help(HeatQuantity);
 bool is_share(HeatQuantity);  // its scale is 0 to 100 %, and margins are means

@@ -14,6 +14,7 @@ double channel(Color color, int shift) {
 void set_meanings(Palette& p) {
   p.gpu = rgb(0x0072B2);
   p.cpu = rgb(0xCC79A7);
+  p.cpu_early = mix(p.cpu, rgb(0x000000), 0.55);  // told from `cpu` by its darkness and its outline
   p.demand = p.miss = rgb(0xD55E00);
   p.prefetch = p.hit = p.ok = rgb(0x009E73);
   p.prefetch_late = rgb(0xF0E442);
@@ -164,8 +165,9 @@ Color Palette::of(Outcome outcome) const {
     case Outcome::streamed:
       return demand;
     case Outcome::cpu:
-    case Outcome::cpu_early:
       return cpu;
+    case Outcome::cpu_early:
+      return cpu_early;
     case Outcome::skipped:
     case Outcome::substituted:
       return changed;

@@ -30,8 +30,8 @@ struct Palette {
   Color text = 0, text_dim = 0, text_faint = 0;
   Color accent = 0, selection = 0, marker = 0, warning = 0, loss = 0, ok = 0;
   // meanings
-  Color gpu = 0, cpu = 0, demand = 0, prefetch = 0, prefetch_late = 0, promotion = 0, placement = 0, host = 0,
-        other = 0, changed = 0;
+  Color gpu = 0, cpu = 0, cpu_early = 0, demand = 0, prefetch = 0, prefetch_late = 0, promotion = 0, placement = 0,
+        host = 0, other = 0, changed = 0;
   Color hit = 0, miss = 0;
 
   Color of(WorkKind) const;

@@ -3,44 +3,41 @@
 #include <cmath>
 
 #include "imgui.h"
+#include "misc/cpp/imgui_stdlib.h"
 #include <fmt/format.h>
 
 #include "engine/error.h"
 #include "views/format.h"
+#include "views/policy_choice.h"
 
 namespace expertscope {
 namespace {
 
+// Of the list of presets: its width, and where a line's columns begin.
+constexpr double kPresets_px = 470, kExactness_px = 150, kPaper_px = 205;
+constexpr double kWide = 1000;                  // a range wider than this is logarithmic
 constexpr double kRowPadding = 2, kRowGap = 2;  // tighter than elsewhere: there are many of them
 
-std::vector<const ComponentDecl*> choices_of(ComponentKind kind) {
-  std::vector<const ComponentDecl*> choices;
-  for (const ComponentDecl& decl : component_decls())
-    if (decl.kind == kind) choices.push_back(&decl);
-  return choices;
-}
-
-// Oracles cannot run live.
-bool needs_the_future(ComponentKind kind, std::string_view name) {
-  for (const PresetDecl& preset : preset_decls())
-    if (preset.replay_only && preset.components[static_cast<std::size_t>(kind)] == name) {
-      for (const PresetDecl& other : preset_decls())
-        if (!other.replay_only && other.components[static_cast<std::size_t>(kind)] == name) return false;
-      return true;
-    }
-  return false;
-}
-
 bool is_choice(ComponentKind kind) {
-  int live = 0;
-  for (const ComponentDecl* decl : choices_of(kind)) live += !needs_the_future(kind, decl->name);
-  return live > 1;
+  return live_components(kind).size() > 1;
 }
 
 std::string shown_value(const ParameterDecl& decl, double value) {
   std::string text = decl.type == ParameterType::integer ? fmt::format("{:.0f}", value) : format_significant(value);
   if (!decl.unit.empty()) text += fmt::format(" {}", decl.unit);
   return text;
+}
+
+void preset_tooltip(const Theme& theme, const PresetDecl& preset) {
+  tooltip(theme, preset.name,
+          {{"does", std::string(preset.help)},
+           {"from", std::string(preset.paper)},
+           {"output", preset.exact ? "unchanged" : "approximate"}});
+}
+
+// As far as a slider goes: no further than the model has layers.
+double slider_max(const ParameterDecl& decl, int layers) {
+  return decl.unit == "layers" && layers > decl.min ? std::min(decl.max, static_cast<double>(layers)) : decl.max;
 }
 
 }  // namespace
@@ -51,38 +48,62 @@ const PolicySpec* PolicyEditor::spec_of(const std::string& text) {
     try {
       spec_ = parse_policy_spec(text);
       valid_ = true;
+      inexact_ = is_inexact_policy(text);
     } catch (const InputError&) {
-      valid_ = false;
+      valid_ = inexact_ = false;
     }
   }
   return valid_ ? &spec_ : nullptr;
 }
 
+void PolicyEditor::draw_preset(ViewContext& context, const PresetDecl& preset, bool chosen) {
+  const Theme& theme = context.theme;
+  const Palette& colors = context.colors();
+  const std::string label(preset.name);
+  ImGui::PushID(label.c_str());
+  if (ImGui::Selectable(label.c_str(), chosen)) context.send(CommandKind::set_policy, label);
+  if (chosen && ImGui::IsWindowAppearing()) ImGui::SetScrollHereY();
+  if (ImGui::IsItemHovered(ImGuiHoveredFlags_ForTooltip)) preset_tooltip(theme, preset);
+  const ImVec2 from = ImGui::GetItemRectMin(), to = ImGui::GetItemRectMax();
+  const float y = from.y + (to.y - from.y - theme.px(15)) / 2;
+  ImDrawList& list = *ImGui::GetWindowDrawList();
+  if (!preset.exact)
+    draw_text(list, theme, theme.sans, 12, {from.x + theme.px(kExactness_px), y}, colors.changed, "inexact");
+  if (preset.paper != "baseline")
+    draw_text(list, theme, theme.sans, 12, {from.x + theme.px(kPaper_px), y}, colors.text_dim,
+              fitting(theme, theme.sans, 12, preset.paper, to.x - from.x - theme.px(kPaper_px)));
+  ImGui::PopID();
+}
+
 void PolicyEditor::draw_presets(ViewContext& context, const PolicySpec* spec) {
+  const Theme& theme = context.theme;
   const std::string shown = spec ? spec->preset : context.status.policy_spec;
   ImGui::SetNextItemWidth(-FLT_MIN);
+  // Wider than its combo: a name, whether it is exact, and where it comes from stand in one line.
+  ImGui::SetNextWindowSizeConstraints({theme.px(kPresets_px), 0},
+                                      {theme.px(kPresets_px), ImGui::GetMainViewport()->WorkSize.y * 0.7f});
   if (ImGui::BeginCombo("##policy", shown.c_str(), ImGuiComboFlags_HeightLargest)) {
-    for (const PresetDecl& preset : preset_decls()) {
-      if (preset.replay_only) continue;
-      ImGui::PushID(preset.name.data());
-      const std::string label(preset.name);
-      if (ImGui::Selectable(label.c_str(), label == shown)) context.send(CommandKind::set_policy, label);
-      ImGui::PushTextWrapPos(ImGui::GetCursorPosX() + context.theme.px(330));
-      ImGui::PushFont(nullptr, context.theme.small_font());
-      ImGui::PushStyleColor(ImGuiCol_Text, context.colors().text_dim);
-      ImGui::TextUnformatted(preset.help.data(), preset.help.data() + preset.help.size());
-      ImGui::PopStyleColor();
-      ImGui::PopFont();
-      ImGui::PopTextWrapPos();
-      ImGui::PopID();
+    if (ImGui::IsWindowAppearing()) {
+      filter_.clear();
+      ImGui::SetKeyboardFocusHere();
+    }
+    ImGui::SetNextItemWidth(-FLT_MIN);
+    const bool entered = ImGui::InputTextWithHint("##filter", "Search by name, paper or what it does", &filter_,
+                                                  ImGuiInputTextFlags_EnterReturnsTrue);
+    const auto groups = live_presets(filter_);
+    if (groups.empty()) text_dim(theme, "No policy is called or described so.");
+    for (const PresetGroup& group : groups) {
+      ImGui::SeparatorText(std::string(group.title).c_str());
+      for (const PresetDecl* preset : group.presets) draw_preset(context, *preset, preset->name == shown);
+    }
+    if (entered && !filter_.empty() && !groups.empty()) {
+      context.send(CommandKind::set_policy, std::string(groups.front().presets.front()->name));
+      ImGui::CloseCurrentPopup();
     }
     ImGui::EndCombo();
   }
   if (const PresetDecl* preset = find_preset(shown); preset && ImGui::IsItemHovered(ImGuiHoveredFlags_ForTooltip))
-    tooltip(context.theme, preset->name,
-            {{"does", std::string(preset->help)},
-             {"from", std::string(preset->paper)},
-             {"output", preset->exact ? "unchanged" : "approximate"}});
+    preset_tooltip(theme, *preset);
 }
 
 void PolicyEditor::draw_parameter(ViewContext& context, const PolicySpec& spec, ComponentKind kind,
@@ -119,8 +140,9 @@ void PolicyEditor::draw_parameter(ViewContext& context, const PolicySpec& spec, 
     case ParameterType::real: {
       SliderState& state = sliders_[key];
       if (decl.type == ParameterType::integer) state.value = std::round(state.value);
-      if (value_slider(context.theme, id.c_str(), state, decl.min, decl.max, value, decl.default_value,
-                       shown_value(decl, state.dragging ? state.value : value).c_str()))
+      const double max = slider_max(decl, context.status.layers);
+      if (value_slider(context.theme, id.c_str(), state, decl.min, std::max(max, value), value, decl.default_value,
+                       shown_value(decl, state.dragging ? state.value : value).c_str(), max - decl.min > kWide))
         set(decl.type == ParameterType::integer ? std::round(state.value) : state.value);
       break;
     }
@@ -141,8 +163,7 @@ void PolicyEditor::draw_components(ViewContext& context, const PolicySpec& spec)
     ImGui::SameLine(context.theme.px(110));
     ImGui::SetNextItemWidth(-FLT_MIN);
     if (ImGui::BeginCombo(fmt::format("##{}", name(kind)).c_str(), chosen.c_str())) {
-      for (const ComponentDecl* choice : choices_of(kind)) {
-        if (needs_the_future(kind, choice->name)) continue;
+      for (const ComponentDecl* choice : live_components(kind)) {
         const std::string label(choice->name);
         if (ImGui::Selectable(label.c_str(), label == chosen))
           context.send(CommandKind::set_component, fmt::format("{}={}", name(kind), label));

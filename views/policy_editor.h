@@ -14,6 +14,8 @@ class PolicyEditor {
  public:
   // The policy in force, as the engine says; parsed once for each text. nullptr when it cannot be read.
   const PolicySpec* spec_of(const std::string& text);
+  // Whether that policy may change the output.
+  bool inexact() const { return inexact_; }
   // Preset chooser with each preset's help; sends set_policy.
   void draw_presets(ViewContext&, const PolicySpec*);
   // Components that can be swapped and their parameters; sends set_component and set_parameter.
@@ -24,11 +26,13 @@ class PolicyEditor {
   static std::string summary(const PolicySpec&);
 
  private:
+  void draw_preset(ViewContext&, const PresetDecl&, bool chosen);
   void draw_parameter(ViewContext&, const PolicySpec&, ComponentKind, const ParameterDecl&);
 
   std::string text_;
   PolicySpec spec_;
-  bool valid_ = false;
+  bool valid_ = false, inexact_ = false;
+  std::string filter_;  // of the presets
   std::map<std::string, SliderState> sliders_;
 };
 

@@ -14,9 +14,14 @@ void PrefetchFates::update(const Trace& trace) {
     if (copy.reason != CopyReason::prefetch || copy.layer >= trace.info.layers || copy.expert >= trace.info.experts)
       continue;
     if (copy.copy >= fates_.size()) fates_.resize(copy.copy + 1, PrefetchFate::pending);
+    if (fates_[copy.copy] != PrefetchFate::pending) continue;  // a later piece of one that was late
     auto& waiting =
         waiting_[static_cast<std::size_t>(copy.layer) * static_cast<std::size_t>(trace.info.experts) + copy.expert];
-    if (waiting.empty() || waiting.back().copy != copy.copy) waiting.push_back({copy.copy, copy.issued_ns});
+    if (waiting.empty() || waiting.back().copy != copy.copy) {
+      waiting.push_back({copy.copy, copy.step, copy.issued_ns});
+      if (copy.step >= counts_.size()) counts_.resize(copy.step + 1);
+      ++counts_[copy.step].pending;
+    }
   }
   // An expert may be lost unused, fetched again and used within one step: losses and uses are settled in the order of
   // time.
@@ -47,6 +52,9 @@ void PrefetchFates::settle(const Trace& trace, std::uint16_t layer, std::uint16_
       std::find_if(waiting.begin(), waiting.end(), [&](const Waiting& w) { return w.issued_ns <= at_ns; });
   if (copy == waiting.end()) return;
   fates_[copy->copy] = fate;
+  PrefetchCounts& counts = counts_[copy->step];
+  --counts.pending;
+  ++(fate == PrefetchFate::used ? counts.used : fate == PrefetchFate::late ? counts.late : counts.wasted);
   waiting.erase(copy);
 }
 

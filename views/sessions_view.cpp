@@ -5,6 +5,7 @@
 #include <fmt/format.h>
 
 #include "views/format.h"
+#include "views/policy_choice.h"
 #include "views/widgets.h"
 
 namespace expertscope {
@@ -52,10 +53,27 @@ void SessionsView::draw_row(ViewContext& context, const SessionSummary& session)
   ImGui::BeginGroup();
   text_strong(theme, fitting(theme, theme.strong, 14, session.name, ImGui::GetContentRegionAvail().x));
   ImGui::PushFont(nullptr, theme.small_font());
-  text_dim(theme, fitting(theme, theme.sans, theme.small_font(),
-                          session.problem.empty() ? session.policy + (session.note.empty() ? "" : " · " + session.note)
-                                                  : session.problem,
-                          ImGui::GetContentRegionAvail().x));
+  const auto put = [&](const std::string& text) {
+    text_dim(theme, fitting(theme, theme.sans, theme.small_font(), text, ImGui::GetContentRegionAvail().x));
+  };
+  if (session.problem.empty()) {
+    const float room = ImGui::GetContentRegionAvail().x;
+    const bool inexact = inexact_[session.policy];
+    text_dim(theme,
+             fitting(theme, theme.sans, theme.small_font(), session.policy, room - (inexact ? theme.px(46) : 0)));
+    if (inexact) {
+      ImGui::SameLine(0, theme.px(6));
+      ImGui::PushStyleColor(ImGuiCol_Text, context.colors().changed);
+      ImGui::TextUnformatted("inexact");
+      ImGui::PopStyleColor();
+    }
+    if (!session.note.empty()) {
+      ImGui::SameLine(0, theme.px(6));
+      put("· " + session.note);
+    }
+  } else {
+    put(session.problem);
+  }
   ImGui::PopFont();
   ImGui::EndGroup();
   ImGui::TableNextColumn();
@@ -107,6 +125,8 @@ void SessionsView::draw(ViewContext& context, double now_s) {
   if (context.hooks.list_sessions && now_s - listed_at_s_ >= 2) {
     sessions_ = context.hooks.list_sessions();
     listed_at_s_ = now_s;
+    for (const SessionSummary& session : sessions_)
+      if (!inexact_.contains(session.policy)) inexact_[session.policy] = is_inexact_policy(session.policy);
   }
   if (!error_.empty()) {
     ImGui::PushStyleColor(ImGuiCol_Text, context.colors().loss);

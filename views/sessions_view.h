@@ -1,6 +1,7 @@
 // The sessions window: saved runs with their headline numbers; open, rename, note, delete to the trash.
 #pragma once
 
+#include <map>
 #include <string>
 #include <vector>
 
@@ -19,6 +20,7 @@ class SessionsView {
   void open(ViewContext&, const SessionSummary&);
 
   std::vector<SessionSummary> sessions_;
+  std::map<std::string, bool> inexact_;  // by policy
   double listed_at_s_ = -1e9;
   std::string error_;  // stays until dismissed
   enum class Edit { none, name, note, trash } edit_ = Edit::none;

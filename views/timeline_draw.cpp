@@ -38,6 +38,14 @@ void draw_ruler(const Canvas& c) {
   }
 }
 
+// As in Tokens. Of many steps in one box the first ones decide.
+bool any_inexact(const Canvas& c, const StepBox& box) {
+  constexpr std::uint32_t kLookedAt = 16;
+  for (std::uint32_t i = 0; i < std::min(box.steps, kLookedAt); ++i)
+    if (c.context.index.inexact.of(box.first_step + i).any()) return true;
+  return false;
+}
+
 void draw_tokens(const Canvas& c) {
   const auto& layout = c.layout;
   const float y0 = f(layout.tokens_y0), y1 = f(layout.tokens_y1);
@@ -52,6 +60,8 @@ void draw_tokens(const Canvas& c) {
                          : step.phase == Phase::prefill ? mix(c.colors.raised, c.colors.changed, 0.18)
                                                         : c.colors.raised;
     c.list.AddRectFilled({x0, y0 + 1}, {std::max(x0 + 1, x1 - 1), y1 - 1}, ground, c.theme.px(2));
+    if (any_inexact(c, box))
+      c.list.AddRectFilled({x0, y1 - c.theme.px(3)}, {std::max(x0 + 1, x1 - 1), y1 - 1}, c.colors.changed);
     c.list.AddLine({std::floor(f(box.x0)), y1}, {std::floor(f(box.x0)), c.bottom}, with_alpha(c.colors.text_dim, 0.28));
     std::string label = step.phase == Phase::prefill ? fmt::format("prompt, {} tokens", step.tokens)
                         : box.steps > 1              ? fmt::format("{}…", step.first_generated)
@@ -95,12 +105,17 @@ bool concerns(const Canvas& c, const TimelineBox& box, ExpertId id) {
   return box.is_copy ? is(c.context.trace.copies[box.record]) : is(c.context.trace.works[box.record]);
 }
 
+float top_of(const TimelineLane& lane, const TimelineBox& box) {
+  const float height = f(lane.y1 - lane.y0);
+  return f(lane.y1) - (box.column ? std::max(2.0f, height * f(box.fill)) : height * f(box.height));
+}
+
 void draw_box(const Canvas& c, const TimelineLane& lane, const TimelineBox& box) {
   Color color =
       box.is_copy ? c.colors.of(static_cast<CopyReason>(box.kind)) : c.colors.of(static_cast<WorkKind>(box.kind));
   if (lane.kind == RowKind::cpu) color = c.colors.cpu;
   const float height = f(lane.y1 - lane.y0);
-  const float top = box.column ? f(lane.y1) - std::max(2.0f, height * f(box.fill)) : f(lane.y0);
+  const float top = top_of(lane, box);
   const ImVec2 a{f(box.x0), top}, b{f(box.x1), f(lane.y1)};
   bool hatched = lane.kind == RowKind::waits && !box.column;
   if (!box.column && box.is_copy && static_cast<CopyReason>(box.kind) == CopyReason::prefetch) {
@@ -110,19 +125,27 @@ void draw_box(const Canvas& c, const TimelineLane& lane, const TimelineBox& box)
   }
   if (box.column) {
     c.list.AddRectFilled(a, b, lane.kind == RowKind::waits ? with_alpha(color, 0.72) : color);
+    if (box.marked > 0)
+      c.list.AddRectFilled({a.x, b.y - height * f(box.marked)}, b,
+                           lane.kind == RowKind::cpu ? c.colors.cpu_early : c.colors.changed);
     return;
   }
+  const bool early = lane.kind == RowKind::cpu && c.context.index.inexact.early(box.record) != EarlyWork::none;
+  if (early) color = c.colors.cpu_early;
   if (c.context.selection.expert && !concerns(c, box, *c.context.selection.expert))
     color = mix(color, c.colors.panel, 0.45);
   const bool wide = b.x - a.x > 3;
+  const float right = wide ? b.x - 1 : b.x;
   if (hatched)
-    draw_hatched(c.list, c.theme, a, {wide ? b.x - 1 : b.x, b.y}, color);
+    draw_hatched(c.list, c.theme, a, {right, b.y}, color);
   else
-    c.list.AddRectFilled(a, {wide ? b.x - 1 : b.x, b.y}, color, wide ? c.theme.px(1.5) : 0);
-  if (b.x - a.x < c.theme.px(22) || height < c.theme.px(13) || hatched) return;
+    c.list.AddRectFilled(a, {right, b.y}, color, wide ? c.theme.px(1.5) : 0);
+  if (early && wide) c.list.AddRect(a, {right, b.y}, c.colors.cpu, c.theme.px(1.5), c.theme.px(1.5));
+  if (box.height < 1) c.list.AddRectFilled(a, {right, a.y + std::max(2.0f, c.theme.px(2))}, c.colors.changed);
+  if (b.x - a.x < c.theme.px(22) || b.y - a.y < c.theme.px(14) || hatched) return;
   const std::string text = fitting(c.theme, c.theme.sans, 11, box_label(c, box), b.x - a.x - c.theme.px(6));
-  draw_text(c.list, c.theme, c.theme.sans, 11, {a.x + c.theme.px(3), a.y + (height - c.theme.px(14)) / 2},
-            text_on(color), text);
+  draw_text(c.list, c.theme, c.theme.sans, 11, {a.x + c.theme.px(3), (a.y + b.y - c.theme.px(14)) / 2}, text_on(color),
+            text);
 }
 
 void outline_pinned(const Canvas& c) {
@@ -131,7 +154,7 @@ void outline_pinned(const Canvas& c) {
   for (const TimelineLane& lane : c.layout.lanes)
     for (const TimelineBox& box : lane.boxes)
       if (!box.column && box.record == pinned->record && box.is_copy == pinned->is_copy)
-        c.list.AddRect({f(box.x0) - 1, f(lane.y0) - 1}, {f(box.x1) + 1, f(lane.y1) + 1}, c.colors.selection,
+        c.list.AddRect({f(box.x0) - 1, top_of(lane, box) - 1}, {f(box.x1) + 1, f(lane.y1) + 1}, c.colors.selection,
                        c.theme.px(2), c.theme.px(1.6));
 }
 
@@ -167,6 +190,18 @@ void draw_lanes(const Canvas& c) {
   if (!c.layout.layers.empty())
     draw_text(c.list, c.theme, c.theme.sans, 11, {c.left, f(c.layout.layers_y0) + c.theme.px(1)}, c.colors.text_dim,
               "Layers");
+}
+
+// What was left out has no bar: a small sign on the upper edge of the GPU, filled where another expert ran instead.
+void draw_left_out(const Canvas& c) {
+  if (c.layout.lanes.empty()) return;
+  const float y = f(c.layout.lanes.front().y0), r = c.theme.px(4);
+  for (const LeftOutMark& mark : c.layout.left_out) {
+    const float x = f(mark.x);
+    const ImVec2 a{x - r, y - r}, b{x + r, y - r}, tip{x, y + r};
+    c.list.AddTriangleFilled(a, b, tip, mark.substituted ? c.colors.changed : c.colors.panel);
+    c.list.AddTriangle(a, b, tip, c.colors.changed, c.theme.px(1.5));
+  }
 }
 
 void draw_epochs(const Canvas& c) {
@@ -225,6 +260,7 @@ void draw_timeline(const ViewContext& context, const TimelineLayout& layout, ImD
   list.PopClipRect();
   draw_lanes(canvas);
   list.PushClipRect({f(layout.axis.x0), f(layout.ruler_y0)}, {f(layout.axis.x1), bottom}, true);
+  draw_left_out(canvas);
   draw_epochs(canvas);
   draw_selection(canvas);
   list.PopClipRect();
@@ -233,32 +269,54 @@ void draw_timeline(const ViewContext& context, const TimelineLayout& layout, ImD
 void draw_timeline_legend(const ViewContext& context, float right) {
   const Theme& theme = context.theme;
   const Palette& colors = context.colors();
+  enum class Pattern { plain, hatched, outlined, low, triangle };
   struct Entry {
     const char* text;
     Color color;
-    bool hatched;
+    Pattern pattern;
+    bool there;  // what only some policies do is explained where it happened
   };
-  const std::array<Entry, 9> entries = {{{"GPU compute", colors.gpu, false},
-                                         {"demand copy", colors.demand, false},
-                                         {"exposed wait", colors.demand, true},
-                                         {"CPU expert", colors.cpu, false},
-                                         {"prefetch", colors.prefetch, false},
-                                         {"late", colors.prefetch_late, false},
-                                         {"wasted", colors.prefetch, true},
-                                         {"routing, policy", colors.host, false},
-                                         {"placement", colors.placement, false}}};
+  const InexactCounts& inexact = context.index.inexact.total();
+  const std::array<Entry, 12> entries = {
+      {{"GPU compute", colors.gpu, Pattern::plain, true},
+       {"demand copy", colors.demand, Pattern::plain, true},
+       {"exposed wait", colors.demand, Pattern::hatched, true},
+       {"CPU expert", colors.cpu, Pattern::plain, true},
+       {"early CPU expert", colors.cpu_early, Pattern::outlined, !context.index.inexact.early().empty()},
+       {"low precision", colors.demand, Pattern::low, inexact.low_precision > 0},
+       {"left out", colors.changed, Pattern::triangle, inexact.left_out() > 0},
+       {"prefetch", colors.prefetch, Pattern::plain, true},
+       {"late", colors.prefetch_late, Pattern::plain, true},
+       {"wasted", colors.prefetch, Pattern::hatched, true},
+       {"routing, policy", colors.host, Pattern::plain, true},
+       {"placement", colors.placement, Pattern::plain, true}}};
   const ImVec2 from = ImGui::GetItemRectMin(), to = ImGui::GetItemRectMax();
   const float size = theme.px(10), middle = std::floor((from.y + to.y) / 2);
   ImDrawList& list = *ImGui::GetWindowDrawList();
   float x = to.x + theme.px(14);
   for (const Entry& entry : entries) {
+    if (!entry.there) continue;
     const ImVec2 text = text_size(theme, theme.sans, theme.small_font(), entry.text);
     if (x + size + theme.px(5) + text.x > right) break;
     const ImVec2 a{x, middle - size / 2}, b{x + size, middle + size / 2};
-    if (entry.hatched)
-      draw_hatched(list, theme, a, b, entry.color);
-    else
-      list.AddRectFilled(a, b, entry.color, theme.px(2));
+    const ImVec2 lower{a.x, a.y + size * 0.35f};
+    switch (entry.pattern) {
+      case Pattern::hatched:
+        draw_hatched(list, theme, a, b, entry.color);
+        break;
+      case Pattern::low:
+        list.AddRectFilled(lower, b, entry.color);
+        list.AddRectFilled(lower, {b.x, lower.y + theme.px(2)}, colors.changed);
+        break;
+      case Pattern::triangle:
+        list.AddTriangle({a.x, a.y + 1}, {b.x, a.y + 1}, {(a.x + b.x) / 2, b.y - 1}, entry.color, theme.px(1.5));
+        break;
+      case Pattern::plain:
+      case Pattern::outlined:
+        list.AddRectFilled(a, b, entry.color, theme.px(2));
+        if (entry.pattern == Pattern::outlined) list.AddRect(a, b, colors.cpu, theme.px(2), theme.px(1.5));
+        break;
+    }
     draw_text(list, theme, theme.sans, theme.small_font(), {b.x + theme.px(5), middle - text.y / 2}, colors.text_dim,
               entry.text);
     x = b.x + theme.px(5) + text.x + theme.px(13);
@@ -272,7 +330,7 @@ Description describe_item(const ViewContext& context, PinnedItem item) {
     return describe_copy(context.trace, copy, context.index.fates.of(copy.copy));
   }
   if (item.record >= context.trace.works.size()) return {};
-  return describe_work(context.trace, context.trace.works[item.record]);
+  return describe_work(context.trace, context.trace.works[item.record], context.index.inexact.early(item.record));
 }
 
 }  // namespace expertscope

@@ -10,34 +10,44 @@ constexpr double kColumn_px = 2;  // width of a column that sums up many interva
 constexpr double kNarrowestStep_px = 26;
 constexpr double kNarrowestLayer_px = 15;
 
-void add_single_boxes(TimelineLane& lane, std::span<const LaneItem> items, const TimeAxis& axis) {
+void add_single_boxes(TimelineLane& lane, const Trace& trace, std::span<const LaneItem> items, const TimeAxis& axis) {
   for (const LaneItem& item : items) {
-    TimelineBox box{.x0 = std::max(axis.x0, axis.x_of(item.start_ns)),
-                    .x1 = std::min(axis.x1, axis.x_of(item.end_ns)),
-                    .record = item.record,
-                    .kind = item.kind,
-                    .is_copy = item.is_copy};
+    TimelineBox box{
+        .x0 = std::max(axis.x0, axis.x_of(item.start_ns)),
+        .x1 = std::min(axis.x1, axis.x_of(item.end_ns)),
+        .height = bar_height(item.is_copy ? trace.copies[item.record].precision : trace.works[item.record].precision),
+        .record = item.record,
+        .kind = item.kind,
+        .is_copy = item.is_copy};
     box.x1 = std::max(box.x1, box.x0 + 1);
     lane.boxes.push_back(box);
   }
 }
 
-void add_columns(TimelineLane& lane, const LaneIndex& index, const TimeAxis& axis) {
+void add_columns(TimelineLane& lane, const TimelineRow& row, const TimeAxis& axis) {
   const auto columns = static_cast<std::size_t>(std::max(1.0, (axis.x1 - axis.x0) / kColumn_px));
-  std::vector<LaneSummary> summaries(columns);
-  index.summarise(axis.range.begin_ns, axis.range.end_ns, summaries);
+  std::vector<LaneSummary> summaries(columns), marked(columns);
+  row.items->summarise(axis.range.begin_ns, axis.range.end_ns, summaries);
+  if (row.marked) row.marked->summarise(axis.range.begin_ns, axis.range.end_ns, marked);
   const double column_px = (axis.x1 - axis.x0) / static_cast<double>(columns);
   const double column_ns = static_cast<double>(width_ns(axis.range)) / static_cast<double>(columns);
   for (std::size_t i = 0; i < columns; ++i) {
     const LaneSummary& summary = summaries[i];
     if (summary.busy_ns <= 0) continue;
     const double x0 = axis.x0 + static_cast<double>(i) * column_px;
-    lane.boxes.push_back({x0, x0 + column_px, std::min(1.0, static_cast<double>(summary.busy_ns) / column_ns), 0,
-                          summary.count, summary.kind, summary.is_copy, true});
+    const auto share = [&](TimeNs busy_ns) { return std::min(1.0, static_cast<double>(busy_ns) / column_ns); };
+    lane.boxes.push_back({.x0 = x0,
+                          .x1 = x0 + column_px,
+                          .fill = share(summary.busy_ns),
+                          .marked = share(marked[i].busy_ns),
+                          .count = summary.count,
+                          .kind = summary.kind,
+                          .is_copy = summary.is_copy,
+                          .column = true});
   }
 }
 
-TimelineLane lay_out_lane(const TimelineRow& row, const TimeAxis& axis, double y0, double height) {
+TimelineLane lay_out_lane(const Trace& trace, const TimelineRow& row, const TimeAxis& axis, double y0, double height) {
   TimelineLane lane{.kind = row.kind, .label = row.label, .y0 = y0, .y1 = y0 + height, .busy_share = 0, .boxes = {}};
   const auto items = row.items->items();
   if (items.empty() || is_empty(axis.range)) return lane;
@@ -47,9 +57,9 @@ TimelineLane lay_out_lane(const TimelineRow& row, const TimeAxis& axis, double y
                            [&](const LaneItem& item) { return item.start_ns < axis.range.end_ns; }) -
       items.begin());
   if (static_cast<double>(last - first) * kColumn_px * 2 > axis.x1 - axis.x0)
-    add_columns(lane, *row.items, axis);
+    add_columns(lane, row, axis);
   else
-    add_single_boxes(lane, items.subspan(first, last - first), axis);
+    add_single_boxes(lane, trace, items.subspan(first, last - first), axis);
   LaneSummary whole;
   row.items->summarise(axis.range.begin_ns, axis.range.end_ns, {&whole, 1});
   lane.busy_share = static_cast<double>(whole.busy_ns) / static_cast<double>(width_ns(axis.range));
@@ -95,7 +105,8 @@ void lay_out_layers(TimelineLayout& layout, const Trace& trace) {
     if (box.steps > 1 || (box.x1 - box.x0) / layers < kNarrowestLayer_px) continue;
     std::fill(extents.begin(), extents.end(), Extent{});
     for (const WorkRecord& work : trace.works_of(box.first_step)) {
-      if (work.layer >= layers) continue;
+      // A CPU expert may run while the layer before is in work; what waits for it is on a GPU.
+      if (work.layer >= layers || work.lane == Lane::cpu) continue;
       Extent& extent = extents[work.layer];
       if (extent.end < extent.begin) extent = {work.start_ns, work.end_ns};
       extent.begin = std::min(extent.begin, work.start_ns);
@@ -106,13 +117,30 @@ void lay_out_layers(TimelineLayout& layout, const Trace& trace) {
       if (extent.end <= extent.begin || extent.end <= layout.axis.range.begin_ns ||
           extent.begin >= layout.axis.range.end_ns)
         continue;
-      layout.layers.push_back(
-          {layout.axis.x_of(extent.begin), layout.axis.x_of(extent.end), static_cast<std::uint16_t>(layer)});
+      layout.layers.push_back({layout.axis.x_of(extent.begin), layout.axis.x_of(extent.end),
+                               static_cast<std::uint16_t>(layer), box.first_step});
     }
+    for (const DemandRecord& demand : trace.demands_of(box.first_step))
+      if (demand.outcome == Outcome::skipped || demand.outcome == Outcome::substituted)
+        layout.left_out.push_back({layout.axis.x_of(demand.asked_ns), demand.outcome == Outcome::substituted});
   }
 }
 
 }  // namespace
+
+double bar_height(Precision precision) {
+  switch (precision) {
+    case Precision::native:
+      return 1;
+    case Precision::int8:
+      return 0.78;
+    case Precision::int4:
+      return 0.56;
+    case Precision::int2:
+      return 0.34;
+  }
+  return 1;
+}
 
 double timeline_height(std::size_t rows, std::size_t wait_rows, const TimelineSizes& sizes) {
   const auto full = static_cast<double>(rows - wait_rows);
@@ -135,7 +163,7 @@ TimelineLayout timeline_layout(const Trace& trace, std::span<const TimelineRow> 
   double y = layout.layers_y1 + sizes.gap;
   for (const TimelineRow& row : rows) {
     const double height = row.kind == RowKind::waits ? sizes.waits : sizes.lane;
-    layout.lanes.push_back(lay_out_lane(row, axis, y, height));
+    layout.lanes.push_back(lay_out_lane(trace, row, axis, y, height));
     y += height + (row.kind == RowKind::gpu ? 2 : sizes.gap);
   }
   layout.bottom = y;
@@ -158,6 +186,12 @@ const TimelineBox* box_at(const TimelineLane& lane, double x) {
 
 const StepBox* step_box_at(const TimelineLayout& layout, double x) {
   for (const StepBox& box : layout.steps)
+    if (x >= box.x0 && x < box.x1) return &box;
+  return nullptr;
+}
+
+const LayerBox* layer_box_at(const TimelineLayout& layout, double x) {
+  for (const LayerBox& box : layout.layers)
     if (x >= box.x0 && x < box.x1) return &box;
   return nullptr;
 }

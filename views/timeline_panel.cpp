@@ -46,6 +46,15 @@ void columns_of(const Theme& theme, const TooltipLines& lines, int columns) {
   ImGui::PopStyleVar();
 }
 
+std::pair<std::string, std::string> inexact_line(const ExpertCounts& counts) {
+  InexactCounts inexact;
+  inexact.skipped = static_cast<std::uint32_t>(counts.skipped);
+  inexact.substituted = static_cast<std::uint32_t>(counts.substituted);
+  inexact.early = static_cast<std::uint32_t>(counts.cpu_early);
+  inexact.low_precision = static_cast<std::uint32_t>(counts.low_precision);
+  return {"inexact", inexact.any() ? inexact_text(inexact) : "none"};
+}
+
 void draw_range(ViewContext& context, RangeStatistics& statistics) {
   const Theme& theme = context.theme;
   Selection& selection = context.selection;
@@ -72,10 +81,11 @@ void draw_range(ViewContext& context, RangeStatistics& statistics) {
                             format_percent(v.experts.hit_rate()))},
        {"late, misses", fmt::format("{}, {}", format_count(v.experts.late), format_count(v.experts.misses))},
        {"on the CPU", format_percent(share(v.experts.cpu + v.experts.cpu_early, v.experts.demands))},
+       inexact_line(v.experts),
        {"copied",
         fmt::format("{} in {}", format_bytes(static_cast<double>(v.transfers.bytes)), format_count(v.transfers.count))},
-       {"demand", format_bytes(static_cast<double>(v.transfers.demand_bytes))},
-       {"prefetch", format_bytes(static_cast<double>(v.transfers.prefetch_bytes))},
+       {"demand, prefetch", fmt::format("{}, {}", format_bytes(static_cast<double>(v.transfers.demand_bytes)),
+                                        format_bytes(static_cast<double>(v.transfers.prefetch_bytes)))},
        {"wasted", format_bytes(static_cast<double>(v.transfers.wasted_prefetch_bytes))},
        {"copies hidden", format_percent(v.overlapped.copy_hidden_share())},
        {"GPU busy", format_percent(v.overlapped.gpu_busy_share())}},

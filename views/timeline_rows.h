@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "profiler/trace.h"
+#include "views/inexact_index.h"
 
 namespace expertscope {
 
@@ -18,13 +19,16 @@ struct TimelineRow {
   std::uint8_t device = 0;
   std::string label;  // "GPU 0" with several GPUs, else "GPU"
   const LaneIndex* items = nullptr;
+  // Some of them: of the CPU those that were computed early, of a link the copies below native precision. nullptr when
+  // there are none.
+  const LaneIndex* marked = nullptr;
 };
 
 bool is_wait(WorkKind);
 
 class TimelineRows {
  public:
-  void update(const Trace&);
+  void update(const Trace&, const InexactIndex&);
   // In drawing order; rows that never had an item are left out, but for the GPU, its waits, the link and the CPU.
   std::vector<TimelineRow> rows(const Trace&) const;
 
@@ -33,7 +37,13 @@ class TimelineRows {
     LaneIndex compute, waits;
     std::size_t next = 0;
   };
-  std::map<std::uint8_t, SplitLane> gpus_;  // by device
+  struct MarkedItems {
+    LaneIndex items;
+    std::size_t next = 0;
+  };
+  std::map<std::uint8_t, SplitLane> gpus_;       // by device
+  std::map<std::uint8_t, MarkedItems> low_h2d_;  // copies below native precision, by device
+  MarkedItems early_;
 };
 
 }  // namespace expertscope

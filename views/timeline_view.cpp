@@ -214,7 +214,8 @@ void TimelineView::hover(ViewContext& context, const TimelineLayout& layout) {
     if (const StepBox* box = step_box_at(layout, mouse.x); box && box->first_step < context.trace.steps.size()) {
       const StepRecord& step = context.trace.steps[box->first_step];
       if (box->steps == 1) {
-        const Description d = describe_step(context.trace, step);
+        const Description d = describe_step(context.trace, step, context.index.inexact.of(step.step),
+                                            context.index.fates.issued_in(step.step));
         tooltip(context.theme, d.title, d.lines);
       } else {
         tooltip(context.theme, fmt::format("{} tokens from {}", box->steps, step.first_generated),
@@ -224,6 +225,13 @@ void TimelineView::hover(ViewContext& context, const TimelineLayout& layout) {
       if (twice)
         selection.look_at({step.start_ns, context.trace.steps[box->first_step + box->steps - 1].end_ns},
                           context.session());
+    }
+    return;
+  }
+  if (mouse.y >= layout.layers_y0 && mouse.y < layout.layers_y1) {
+    if (const LayerBox* box = layer_box_at(layout, mouse.x)) {
+      const Description d = describe_layer(context.trace, box->step, box->layer);
+      tooltip(context.theme, d.title, d.lines);
     }
     return;
   }

@@ -44,13 +44,12 @@ std::vector<Chip> chips_of(const ViewContext& context) {
   const Palette& colors = context.colors();
   std::vector<Chip> chips;
   if (!context.trace.started) return chips;
-  const std::string policy = context.status.live            ? context.status.policy_spec
-                             : context.trace.epochs.empty() ? context.trace.info.policy_spec
-                                                            : context.trace.epochs.back().policy_spec;
+  const std::string& policy = policy_in_force(context.trace, context.status);
   const double ratio = context.status.live            ? context.status.cache_ratio
                        : context.trace.epochs.empty() ? context.trace.info.cache_ratio
                                                       : context.trace.epochs.back().cache_ratio;
   chips.push_back({"policy", fmt::format("{}, cache {}", policy, format_ratio(ratio))});
+  if (context.numbers.inexact) chips.push_back({"", "inexact", colors.changed});
   if (context.empty()) return chips;
   chips.push_back({"", format_tokens_per_s(context.numbers.recent.tokens_per_s()), colors.accent});
   chips.push_back({"hit", format_percent(context.numbers.recent.hit_rate()), colors.hit});
@@ -81,6 +80,11 @@ void draw_menu(ViewContext& context, TitleActions& actions) {
 }
 
 }  // namespace
+
+const std::string& policy_in_force(const Trace& trace, const LiveStatus& status) {
+  if (status.live) return status.policy_spec;
+  return trace.epochs.empty() ? trace.info.policy_spec : trace.epochs.back().policy_spec;
+}
 
 std::string machine_text(const RunInfo& info) {
   std::string text = info.machine_kind == "emulated" ? "emulated " + info.profile_name

@@ -14,6 +14,8 @@ struct TitleActions {
 TitleActions draw_title_bar(ViewContext&);
 float title_bar_height(const Theme&);
 
+// Of a live run what the engine says, of a session its last epoch's.
+const std::string& policy_in_force(const Trace&, const LiveStatus&);
 // "rtx4090-pcie4, costs of mixtral-8x7b-q4"
 std::string machine_text(const RunInfo&);
 

@@ -25,6 +25,12 @@ double cost_place(TimeNs ns, TimeNs cheap, TimeNs dear) {
                     0.0, 1.0);
 }
 
+bool is_inexact(const DemandRecord& demand) {
+  InexactCounts counts;
+  counts.add(demand);
+  return counts.any();
+}
+
 float line_height(const Theme& theme) {
   return std::floor(theme.px(kTextSize * 1.55));
 }
@@ -80,6 +86,10 @@ void TokensView::draw_text(ViewContext& context, float width, float height) {
       }
   }
 
+  // A thin line under each token that is not what the model alone would have computed.
+  const bool marks = context.index.inexact.total().any();
+  const float mark = std::max(2.0f, std::round(theme.px(2))), under = marks ? mark + 1 : 0;
+
   ImDrawList& list = *ImGui::GetWindowDrawList();
   const ImVec2 mouse = ImGui::GetIO().MousePos;
   ImGuiListClipper clipper;
@@ -100,6 +110,9 @@ void TokensView::draw_text(ViewContext& context, float width, float height) {
         std::string heading_text = fmt::format("PROMPT {}", prompt + 1);
         if (prompt < trace.prompts.size() && !trace.prompts[prompt].workload.empty())
           heading_text += "  ·  " + trace.prompts[prompt].workload;
+        if (const auto quality = context.index.quality.of(static_cast<std::uint32_t>(prompt)); quality.shadowed > 0)
+          heading_text += fmt::format("  ·  KL {} nats, same best token {}", format_significant(quality.kl_mean()),
+                                      format_percent(quality.agreement()));
         expertscope::draw_text(list, theme, theme.strong, 11, {at.x, at.y + line_height - theme.px(17)},
                                colors.text_faint, heading_text);
         continue;
@@ -115,14 +128,16 @@ void TokensView::draw_text(ViewContext& context, float width, float height) {
           const bool decoded = step.phase == Phase::decode;
           const Color ground =
               decoded ? viridis(cost_place(step.end_ns - step.start_ns, cheap_ns_, dear_ns_)) : colors.raised;
-          list.AddRectFilled(a, {b.x - 1, b.y}, ground, theme.px(2));
+          list.AddRectFilled(a, {b.x - 1, b.y - under}, ground, theme.px(2));
+          const InexactCounts inexact = context.index.inexact.of(token.step);
+          if (inexact.any()) list.AddRectFilled({a.x, b.y - mark}, {b.x - 1, b.y}, colors.changed);
           ink = text_on(ground);
           if (context.selection.step == token.step)
             list.AddRect({a.x - 1, a.y - 1}, {b.x, b.y + 1}, colors.selection, theme.px(2), theme.px(2));
           if (hovered && mouse.x >= a.x && mouse.x < b.x) {
             list.AddRect(a, {b.x - 1, b.y}, colors.selection, theme.px(2));
             context.selection.next_cursor = step.start_ns + (step.end_ns - step.start_ns) / 2;
-            const Description d = describe_step(trace, step);
+            const Description d = describe_step(trace, step, inexact, context.index.fates.issued_in(step.step));
             tooltip(theme, d.title, d.lines);
             if (clicked) {
               context.selection.step = step.step;
@@ -136,6 +151,44 @@ void TokensView::draw_text(ViewContext& context, float width, float height) {
     }
   }
   ImGui::EndChild();
+}
+
+// What policies did beyond running each demand: what was given up, and what became of the prefetches.
+void TokensView::draw_actions(ViewContext& context, const StepRecord& step) {
+  const Theme& theme = context.theme;
+  const Palette& colors = context.colors();
+  const InexactCounts inexact = context.index.inexact.of(step.step);
+  const PrefetchCounts prefetches = context.index.fates.issued_in(step.step);
+  const struct {
+    std::uint32_t count;
+    const char* what;
+    Color color;
+    bool hatched;
+  } entries[] = {{inexact.skipped, "skipped", colors.changed, false},
+                 {inexact.substituted, "substituted", colors.changed, true},
+                 {inexact.early + inexact.early_unasked, "computed early", colors.cpu_early, false},
+                 {inexact.low_precision, "low precision", colors.changed, false},
+                 {prefetches.used, "prefetches useful", colors.prefetch, false},
+                 {prefetches.late, "late", colors.prefetch_late, false},
+                 {prefetches.wasted, "wasted", colors.prefetch, true},
+                 {prefetches.pending, "not asked for yet", colors.prefetch, false}};
+  ImGui::PushFont(nullptr, theme.small_font());
+  const float right = ImGui::GetCursorScreenPos().x + ImGui::GetContentRegionAvail().x;
+  bool first = true;
+  for (const auto& entry : entries) {
+    if (entry.count == 0) continue;
+    const std::string text = fmt::format("{} {}", format_count(entry.count), entry.what);
+    const float width = theme.px(18) + text_size(theme, theme.sans, theme.small_font(), text).x;
+    if (!first) {
+      ImGui::SameLine(0, theme.px(10));
+      if (ImGui::GetCursorScreenPos().x + width > right) ImGui::NewLine();
+    }
+    first = false;
+    swatch(theme, entry.color, entry.hatched);
+    ImGui::SameLine(0, theme.px(4));
+    text_dim(theme, text);
+  }
+  ImGui::PopFont();
 }
 
 void TokensView::draw_details(ViewContext& context) {
@@ -159,6 +212,7 @@ void TokensView::draw_details(ViewContext& context) {
   }
   const auto summaries = context.index.steps.steps();
   if (step < summaries.size()) part_bar(theme, summaries[step].part_ns, ImGui::GetContentRegionAvail().x, theme.px(10));
+  draw_actions(context, record);
   std::vector<TimeNs> waits(static_cast<std::size_t>(std::max(1, trace.info.layers)));
   for (const WorkRecord& work : trace.works_of(step))
     if (is_wait(work.kind) && work.layer < waits.size()) waits[work.layer] += work.end_ns - work.start_ns;
@@ -195,8 +249,14 @@ void TokensView::draw_details(ViewContext& context) {
           tooltip(theme, expert_name({demand.layer, demand.expert}),
                   {{"state", std::string(name(demand.state))},
                    {"outcome", readable(name(demand.outcome))},
-                   {"weight", format_significant(demand.weight)},
+                   {"precision", std::string(name(demand.precision))},
+                   {"weight", format_significant(demand.weight) + (demand.revised ? ", changed by the gate" : "")},
                    {"ready after", format_duration(demand.ready_ns - demand.asked_ns)}});
+        if (is_inexact(demand)) {
+          const ImVec2 from = ImGui::GetItemRectMin(), to = ImGui::GetItemRectMax();
+          ImGui::GetWindowDrawList()->AddRectFilled({from.x, to.y}, {to.x, to.y + std::max(2.0f, theme.px(2))},
+                                                    colors.changed);
+        }
         ImGui::SameLine(0, theme.px(3));
         ImGui::PushFont(theme.mono, 11);
         text_dim(theme, fmt::format("{:.2f}", demand.weight));
@@ -240,6 +300,13 @@ void TokensView::draw(ViewContext& context) {
     expertscope::draw_text(list, theme, theme.sans, 11, {at.x, at.y}, context.colors().text_dim, low);
     draw_viridis(list, {x0, at.y + theme.px(3)}, {x1, at.y + theme.px(12)});
     expertscope::draw_text(list, theme, theme.sans, 11, {x1 + theme.px(6), at.y}, context.colors().text_dim, high);
+    if (context.index.inexact.total().any()) {
+      const float key = x1 + theme.px(24) + text_size(theme, theme.sans, 11, high).x;
+      list.AddRectFilled({key, at.y + theme.px(9)}, {key + theme.px(14), at.y + theme.px(11)},
+                         context.colors().changed);
+      expertscope::draw_text(list, theme, theme.sans, 11, {key + theme.px(19), at.y}, context.colors().text_dim,
+                             "inexact");
+    }
     ImGui::Dummy({text_width, theme.px(15)});
   }
   const float left = ImGui::GetContentRegionAvail().y;

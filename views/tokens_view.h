@@ -15,6 +15,7 @@ class TokensView {
  private:
   void draw_text(ViewContext&, float width, float height);
   void draw_details(ViewContext&);
+  void draw_actions(ViewContext&, const StepRecord&);
   void update_scale(ViewContext&);
 
   TokenLines lines_;

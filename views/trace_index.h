@@ -7,7 +7,9 @@
 #include "profiler/series.h"
 #include "profiler/trace.h"
 #include "views/expert_index.h"
+#include "views/inexact_index.h"
 #include "views/prefetch_fates.h"
+#include "views/quality_index.h"
 #include "views/timeline_rows.h"
 #include "views/token_index.h"
 
@@ -23,6 +25,8 @@ class TraceIndex {
       oracle = {};
       experts = {};
       fates = {};
+      inexact = {};
+      quality = {};
       rows = {};
       tokens = {};
     }
@@ -31,7 +35,9 @@ class TraceIndex {
       oracle.update(trace);
       experts.update(trace);
       fates.update(trace);
-      rows.update(trace);
+      inexact.update(trace);
+      quality.update(trace);
+      rows.update(trace, inexact);
       tokens.update(trace);
     }
     trace_ = &trace;
@@ -43,6 +49,8 @@ class TraceIndex {
   OracleWindows oracle;
   ExpertIndex experts;
   PrefetchFates fates;
+  InexactIndex inexact;
+  QualityIndex quality;
   TimelineRows rows;
   TokenIndex tokens;
 

@@ -22,6 +22,7 @@ struct LiveNumbers {
   StepSums recent;      // last 32 decoded tokens; of an opened session, all of them
   StepSums last_token;  // the last decode step
   std::uint64_t generated = 0;
+  bool inexact = false;  // the policy in force may change the output, or a session's policies did
   std::array<TimeNs, kTimeParts> holds_back_parts{};  // of `recent`: what holds the tokens back does not flicker
   Severity worst_health = Severity::info;
   std::uint64_t health_notes = 0;  // that are worse than info

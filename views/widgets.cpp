@@ -280,8 +280,10 @@ bool value_slider(const Theme& theme, const char* id, SliderState& state, double
   // A bar from the left up to the value reads better under text than a grab does.
   const ImVec2 at = ImGui::GetCursorScreenPos();
   const ImVec2 size{ImGui::GetContentRegionAvail().x, ImGui::GetFrameHeight()};
-  const double share =
-      logarithmic ? std::log(state.value / min) / std::log(max / min) : (state.value - min) / (max - min);
+  // Zero is where Dear ImGui puts it on a logarithmic scale: below the smallest value that it tells apart.
+  const double low = std::max(min, 1e-3);
+  const double share = logarithmic ? (state.value > low ? std::log(state.value / low) / std::log(max / low) : 0)
+                                   : (state.value - min) / (max - min);
   const float filled = at.x + size.x * static_cast<float>(std::clamp(share, 0.0, 1.0));
   ImDrawList& list = *ImGui::GetWindowDrawList();
   list.AddRectFilled(at, {at.x + size.x, at.y + size.y}, theme.colors().raised, ImGui::GetStyle().FrameRounding);

@@ -8,6 +8,7 @@
 
 #include "profiler/health.h"
 #include "views/format.h"
+#include "views/policy_choice.h"
 #include "views/timeline_panel.h"
 #include "views/title_bar.h"
 #include "views/widgets.h"
@@ -258,7 +259,12 @@ void Workbench::draw(const Trace& trace, const LiveStatus& status, double now_s,
     health_at_s_ = refreshed_at_s_ = -1e9;
     counted_ = false;
   }
+  if (const std::string& policy = policy_in_force(trace, status); policy != judged_policy_) {
+    judged_policy_ = policy;
+    inexact_policy_ = is_inexact_policy(policy);
+  }
   update_numbers(trace, status, now_s);
+  numbers_.inexact = inexact_policy_ || (!status.live && index_.inexact.total().any());
   const std::size_t first_new = out.size();
   ViewContext context{trace,      index_, status, numbers_,       hooks_,  pending_,
                       selection_, theme_, out,    refresh_often_, refresh_};

@@ -32,6 +32,7 @@ class Workbench {
   Hooks& hooks() { return hooks_; }
   Selection& selection() { return selection_; }
   const Selection& selection() const { return selection_; }
+  const TraceIndex& index() const { return index_; }
   const ExpertsView& experts() const { return experts_; }
   Theme& theme() { return theme_; }
   SessionsView& sessions() { return sessions_; }
@@ -66,6 +67,8 @@ class Workbench {
   HealthView health_view_;
 
   std::string window_status_, focus_;
+  std::string judged_policy_;  // whether it is inexact was found out
+  bool inexact_policy_ = false;
   double refreshed_at_s_ = -1e9, health_at_s_ = -1e9;
   std::uint64_t numbers_revision_ = 0;
   bool refresh_ = true, refresh_often_ = true;

@@ -98,6 +98,22 @@ TEST_F(HeatmapTest, HasNoHitRateWithoutADemand) {
   EXPECT_EQ(heat_value(HeatQuantity::hit_rate, values.cells[0] * std::nan("")), "no demand");
 }
 
+TEST(HeatmapQuantities, TellTheShareOfLowPrecisionAndTheCountOfWhatWasLeftOut) {
+  ExpertGrid grid{.layers = 1, .experts = 2, .cells = std::vector<ExpertCell>(2)};
+  grid.cells[0].demands = 8;
+  grid.cells[0].low_precision = 2;
+  grid.cells[0].skipped = 3;
+  grid.cells[0].substituted = 1;
+  const HeatValues low = heat_values(grid, HeatQuantity::low_precision, 1);
+  EXPECT_EQ(low.at(0, 0), 0.25);
+  EXPECT_TRUE(std::isnan(low.at(0, 1))) << "nobody asked for it";
+  EXPECT_EQ(heat_value(HeatQuantity::low_precision, low.at(0, 0)), "25.0 %");
+  const HeatValues left_out = heat_values(grid, HeatQuantity::left_out, 1);
+  EXPECT_EQ(left_out.at(0, 0), 4);
+  EXPECT_EQ(left_out.total, 4);
+  EXPECT_FALSE(is_share(HeatQuantity::left_out));
+}
+
 TEST(HeatmapLayout, FindsTheCellUnderTheMouse) {
   const HeatLayout layout = heatmap_layout(12, 16, 0, 0, 480, 400, {});
   const auto cell = layout.cell_at(layout.x0 + 5.5 * layout.cell_w, layout.y0 + 3.5 * layout.cell_h);

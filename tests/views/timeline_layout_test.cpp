@@ -12,7 +12,7 @@ namespace {
 
 class TimelineLayoutTest : public testing::Test {
  protected:
-  TimelineLayoutTest() { rows_.update(trace_); }
+  TimelineLayoutTest() { rows_.update(trace_, {}); }
   TimelineLayout lay_out(TimeRange range, double width = 800) const {
     return timeline_layout(trace_, rows_.rows(trace_), {range, 100, 100 + width}, 0, {});
   }
@@ -98,7 +98,7 @@ TEST_F(TimelineLayoutTest, FindsWhatIsUnderTheMouse) {
 TEST(TimelineLayout, OfAnEmptySessionHasLanesAndNothingInThem) {
   const Trace trace;
   TimelineRows rows;
-  rows.update(trace);
+  rows.update(trace, {});
   const auto layout = timeline_layout(trace, rows.rows(trace), {{0, 1000}, 0, 500}, 0, {});
   EXPECT_EQ(layout.lanes.size(), 4u);
   for (const TimelineLane& lane : layout.lanes) EXPECT_TRUE(lane.boxes.empty());

@@ -1,5 +1,8 @@
 #include "views/trace_index.h"
 
+#include <map>
+#include <set>
+
 #include <gtest/gtest.h>
 
 #include "tests/views/sample_trace.h"
@@ -45,6 +48,39 @@ TEST(PrefetchFates, AreWastedExactlyWhereTheProfilerSaysSo) {
     ++compared;
   }
   EXPECT_GT(compared, 100u);
+}
+
+TEST(PrefetchFates, AreCountedForTheStepThatIssuedThem) {
+  const Trace trace = sample::trace();
+  PrefetchFates fates;
+  fates.update(trace);
+  std::map<std::uint32_t, PrefetchCounts> wanted;
+  std::set<std::uint32_t> seen;
+  for (const CopyRecord& copy : trace.copies) {
+    if (copy.reason != CopyReason::prefetch || !seen.insert(copy.copy).second) continue;
+    PrefetchCounts& counts = wanted[copy.step];
+    switch (fates.of(copy.copy)) {
+      case PrefetchFate::used:
+        ++counts.used;
+        break;
+      case PrefetchFate::late:
+        ++counts.late;
+        break;
+      case PrefetchFate::wasted:
+        ++counts.wasted;
+        break;
+      case PrefetchFate::pending:
+        ++counts.pending;
+    }
+  }
+  ASSERT_GT(wanted.size(), 100u);
+  for (const StepRecord& step : trace.steps) {
+    const PrefetchCounts counts = fates.issued_in(step.step), expected = wanted[step.step];
+    EXPECT_EQ(counts.used, expected.used) << step.step;
+    EXPECT_EQ(counts.late, expected.late) << step.step;
+    EXPECT_EQ(counts.wasted, expected.wasted) << step.step;
+    EXPECT_EQ(counts.pending, expected.pending) << step.step;
+  }
 }
 
 TEST(TraceIndex, FindsTheTokenThatAStepSampled) {

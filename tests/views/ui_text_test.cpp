@@ -24,12 +24,64 @@ TEST(Describe, SaysOfACopyHowLongHowMuchAndHowNearTheCeiling) {
   EXPECT_EQ(d.expert, (ExpertId{trace.copies[0].layer, trace.copies[0].expert}));
 }
 
+TEST(Describe, SaysThatAnExpertWasComputedEarlyAndOnWhichInput) {
+  const Trace trace = sample::trace();
+  WorkRecord work;
+  work.lane = Lane::cpu;
+  work.kind = WorkKind::expert;
+  work.layer = 7;
+  work.expert = 2;
+  work.end_ns = 1'650'000;
+  const Description d = describe_work(trace, work, EarlyWork::demanded);
+  std::map<std::string, std::string> lines(d.lines.begin(), d.lines.end());
+  EXPECT_EQ(d.title, "Expert L7·E2, early");
+  EXPECT_EQ(lines["early"], "computed one layer early, on the input of layer 6");
+  EXPECT_FALSE(lines.contains("router"));
+  EXPECT_EQ(describe_work(trace, work, EarlyWork::unasked).lines.back().first, "router");
+  EXPECT_EQ(describe_work(trace, work, EarlyWork::none).title, "Expert L7·E2");
+}
+
+TEST(Describe, NamesThePrecisionOfWorkAndCopiesThatAreNotNative) {
+  const Trace trace = sample::trace();
+  CopyRecord copy = trace.copies[0];
+  const auto precision_of = [](const Description& d) {
+    for (const auto& [what, value] : d.lines)
+      if (what == "precision") return value;
+    return std::string();
+  };
+  EXPECT_EQ(precision_of(describe_copy(trace, copy, PrefetchFate::pending)), "");
+  copy.precision = Precision::int4;
+  EXPECT_EQ(precision_of(describe_copy(trace, copy, PrefetchFate::pending)), "int4");
+  WorkRecord work = trace.works[0];
+  work.precision = Precision::int2;
+  EXPECT_EQ(precision_of(describe_work(trace, work, EarlyWork::none)), "int2");
+}
+
+TEST(Describe, ListsWhatATokenGaveUpAndWhatBecameOfItsPrefetches) {
+  const Trace trace = sample::trace();
+  const Description d =
+      describe_step(trace, trace.steps[42], {.skipped = 3, .early = 2, .early_unasked = 1}, {.used = 4, .wasted = 2});
+  std::map<std::string, std::string> lines(d.lines.begin(), d.lines.end());
+  EXPECT_EQ(lines["inexact"], "3 skipped, 3 early");
+  EXPECT_EQ(lines["prefetches"], "4 useful, 2 wasted");
+  const Description exact = describe_step(trace, trace.steps[42], {}, {});
+  for (const auto& [what, value] : exact.lines) EXPECT_TRUE(what != "inexact" && what != "prefetches") << value;
+}
+
 TEST(Describe, NeverNeedsMoreThanEightLinesOfATooltip) {
   const Trace trace = sample::trace();
-  for (const WorkRecord& work : trace.works) ASSERT_LE(describe_work(trace, work).lines.size(), 7u);
+  for (const WorkRecord& work : trace.works) ASSERT_LE(describe_work(trace, work, EarlyWork::none).lines.size(), 7u);
   for (const CopyRecord& copy : trace.copies)
     ASSERT_LE(describe_copy(trace, copy, PrefetchFate::wasted).lines.size(), 7u);
-  for (const StepRecord& step : trace.steps) ASSERT_LE(describe_step(trace, step).lines.size(), 7u);
+  for (const StepRecord& step : trace.steps)
+    ASSERT_LE(describe_step(trace, step, {.skipped = 1}, {.used = 1}).lines.size(), 7u);
+  WorkRecord low = trace.works.front();
+  low.kind = WorkKind::expert;
+  low.layer = 3, low.expert = 5;
+  low.bytes = low.flops = 1'000'000;
+  low.precision = Precision::int4;
+  EXPECT_LE(describe_work(trace, low, EarlyWork::none).lines.size(), 7u);
+  EXPECT_LE(describe_work(trace, low, EarlyWork::unasked).lines.size(), 7u);
 }
 
 TEST(Describe, NamesChangesForFlags) {
