@@ -1,5 +1,6 @@
 #include "tests/gui/workbench_tests.h"
 
+#include <algorithm>
 #include <cmath>
 #include <functional>
 
@@ -171,6 +172,117 @@ void swapping_a_component_and_setting_a_parameter_change_the_spec(ImGuiTestConte
   ctx->PopupCloseAll();
 }
 
+// --- inexact policies
+
+bool over_the_engine() {
+  return std::string_view(world->harness->name()) == "engine";
+}
+
+void run_a_prompt(ImGuiTestContext* ctx, const char* text, int tokens) {
+  const std::size_t prompts = trace().prompts.size();
+  ctx->ItemInputValue("//Control/##tokens", tokens);
+  ctx->SetRef("//Control");
+  ctx->ItemClick("##prompt");
+  ctx->KeyCharsReplace(text);
+  ctx->KeyPress(ImGuiKey_Enter);
+  IM_CHECK(wait_until(ctx, [&] { return trace().prompts.size() == prompts + 1; }));
+  if (over_the_engine()) {
+    IM_CHECK(wait_until(ctx, [&] {
+      return !trace().steps.empty() && trace().steps.back().prompt == trace().prompts.back().prompt &&
+             trace().steps.back().phase == Phase::decode && !status().running;
+    }));
+  }
+  ctx->Yield(2);
+}
+
+// Demands of everything that was run, as the profiler counts them.
+ExpertCounts counted() {
+  ExpertCounts all;
+  for (const StepRecord& step : trace().steps)
+    for (const DemandRecord& demand : trace().demands_of(step.step)) add_demand(all, demand);
+  return all;
+}
+
+void a_policy_is_found_by_typing_a_part_of_its_name(ImGuiTestContext* ctx) {
+  ctx->SetRef("//Control");
+  ctx->ItemClick("##policy");
+  ctx->Yield();
+  ctx->KeyChars("hobb");
+  ctx->Yield();
+  IM_CHECK(ctx->ItemExists("//$FOCUSED/hobbit/hobbit"));
+  IM_CHECK(!ctx->ItemExists("//$FOCUSED/on-demand/on-demand"));
+  ctx->KeyPress(ImGuiKey_Enter);
+  IM_CHECK(wait_until(ctx, [] { return status().policy_spec == "hobbit"; }));
+  ctx->ItemClick("//Control/##policy");
+  ctx->Yield();
+  IM_CHECK(ctx->ItemExists("//$FOCUSED/on-demand/on-demand"));
+  IM_CHECK(!ctx->ItemExists("//$FOCUSED/belady/belady"));
+  ctx->PopupCloseAll();
+}
+
+void hobbits_low_precisions_are_counted_in_experts(ImGuiTestContext* ctx) {
+  run_a_prompt(ctx, "The lamp on the pier", 24);
+  if (!over_the_engine()) return;
+  const ExpertCounts counts = counted();
+  const InexactCounts shown = world->workbench->index().inexact.total();
+  IM_CHECK_GT(counts.low_precision, 0u);
+  IM_CHECK_EQ(static_cast<std::uint64_t>(shown.low_precision), counts.low_precision);
+  IM_CHECK_EQ(static_cast<std::uint64_t>(shown.left_out()), counts.skipped + counts.substituted);
+  choose(ctx, "//Experts/##quantity", "//$FOCUSED/Low precision");
+  ctx->Yield(2);
+  IM_CHECK_EQ(world->workbench->experts().values().total,
+              static_cast<double>(counts.low_precision) / static_cast<double>(counts.demands));
+  choose(ctx, "//Experts/##quantity", "//$FOCUSED/Left out");
+  ctx->Yield(2);
+  IM_CHECK_EQ(static_cast<std::uint64_t>(world->workbench->experts().values().total),
+              counts.skipped + counts.substituted);
+  choose(ctx, "//Experts/##quantity", "//$FOCUSED/Activations");
+}
+
+void daops_early_cpu_work_is_counted_from_the_layer_on_that_is_set(ImGuiTestContext* ctx) {
+  ctx->SetRef("//Control");
+  choose(ctx, "##policy", "//$FOCUSED/daop/daop");
+  IM_CHECK(wait_until(ctx, [] { return status().policy_spec == "daop"; }));
+  look_at_components(ctx);
+  choose(ctx, "##evictor", "//$FOCUSED/lru");
+  IM_CHECK(wait_until(ctx, [] { return status().policy_spec == "daop:evictor=lru"; }));
+  look_at_components(ctx);
+  ctx->MouseMove("##gate.first_layer");
+  ctx->MouseDoubleClick();
+  ctx->Yield(2);
+  ctx->KeyCharsReplaceEnter("3");
+  IM_CHECK(wait_until(
+      ctx, [] { return parse_policy_spec(status().policy_spec).parameter(ComponentKind::gate, "first_layer") == 3; }));
+  ctx->PopupCloseAll();
+  run_a_prompt(ctx, "A ship came near", 24);
+  if (!over_the_engine()) return;
+  const auto early = world->workbench->index().inexact.early();
+  IM_CHECK_GT(early.size(), 0u);
+  const ExpertCounts counts = counted();
+  std::uint64_t demanded = 0;
+  std::uint16_t first_layer = kNone16;
+  for (const InexactIndex::Early& work : early) {
+    demanded += work.demanded;
+    first_layer = std::min(first_layer, trace().works[work.record].layer);
+  }
+  IM_CHECK_EQ(demanded, counts.cpu_early);
+  IM_CHECK_EQ(first_layer, 3);
+}
+
+void a_refused_policy_says_why_in_control(ImGuiTestContext* ctx) {
+  if (!over_the_engine()) return;
+  const std::string before = status().policy_spec;
+  ctx->SetRef("//Control");
+  choose(ctx, "##policy", "//$FOCUSED/resident/resident");
+  IM_CHECK(wait_until(ctx, [] { return !status().error.empty(); }));
+  IM_CHECK_STR_EQ(status().policy_spec.c_str(), before.c_str());
+  ctx->Yield(2);
+  IM_CHECK(ctx->ItemExists("//Control/**/Dismiss"));
+  ctx->ItemClick("//Control/**/Dismiss");
+  ctx->Yield(2);
+  IM_CHECK(!ctx->ItemExists("//Control/**/Dismiss"));
+}
+
 void control_never_scrolls(ImGuiTestContext* ctx) {
   ctx->Yield(3);
   const ImGuiWindow* control = ctx->GetWindowByRef("//Control");
@@ -329,6 +441,11 @@ constexpr NamedTest kTests[] = {
     {"choosing a preset changes the engine's policy", choosing_a_preset_changes_the_engines_policy},
     {"swapping a component and setting a parameter change the spec",
      swapping_a_component_and_setting_a_parameter_change_the_spec},
+    {"a policy is found by typing a part of its name", a_policy_is_found_by_typing_a_part_of_its_name},
+    {"HOBBIT's low precisions are counted in Experts", hobbits_low_precisions_are_counted_in_experts},
+    {"DAOP's early CPU work is counted from the layer on that is set",
+     daops_early_cpu_work_is_counted_from_the_layer_on_that_is_set},
+    {"a refused policy says why in Control", a_refused_policy_says_why_in_control},
     {"Control never scrolls at 1280x800", control_never_scrolls},
     {"Space pauses and resumes", space_pauses_and_resumes},
     {"M marks the moment", m_marks_the_moment},
