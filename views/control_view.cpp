@@ -267,8 +267,8 @@ void ControlView::draw_recorded(ViewContext& context) {
       {"cost shape", info.cost_shape}};
   if (inexact.any()) facts.emplace_back("inexact", inexact_text(inexact));
   if (quality.shadowed > 0)
-    facts.emplace_back("KL to exact", fmt::format("{} nats, same best token {}", format_significant(quality.kl_mean()),
-                                                  format_percent(quality.agreement())));
+    facts.insert(facts.end(), {{"KL to exact", format_significant(quality.kl_mean()) + " nats a token"},
+                               {"best token", format_percent(quality.agreement()) + " as exact"}});
   name_value_rows(theme, "##facts", facts);
   heading(theme, "CHANGES");
   if (context.trace.epochs.size() <= 1) {

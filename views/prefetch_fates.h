@@ -20,6 +20,7 @@ class PrefetchFates {
   void update(const Trace&);
   // By CopyRecord::copy; pending for what is no prefetch.
   PrefetchFate of(std::uint32_t copy) const { return copy < fates_.size() ? fates_[copy] : PrefetchFate::pending; }
+  bool any() const { return !fates_.empty(); }
   // Of the prefetches that a step issued.
   PrefetchCounts issued_in(std::uint32_t step) const {
     return step < counts_.size() ? counts_[step] : PrefetchCounts{};

@@ -1,8 +1,9 @@
 #include "views/timeline_draw.h"
 
 #include <algorithm>
-#include <array>
 #include <cmath>
+#include <span>
+#include <vector>
 
 #include <fmt/format.h>
 
@@ -248,6 +249,74 @@ void draw_selection(const Canvas& c) {
   }
 }
 
+enum class Pattern { plain, hatched, outlined, low, triangle };
+
+struct LegendEntry {
+  const char* text;
+  Color color;
+  Pattern pattern;
+};
+
+// What only some policies do is explained where it happened, and comes first: the rest looks the same everywhere.
+std::vector<LegendEntry> legend_of(const ViewContext& context) {
+  const Palette& colors = context.colors();
+  const TraceIndex& index = context.index;
+  const bool prefetched = index.fates.any();
+  const auto cpu = context.trace.lanes().find({Lane::cpu, 0});
+  std::vector<LegendEntry> entries = {{"GPU compute", colors.gpu, Pattern::plain},
+                                      {"demand copy", colors.demand, Pattern::plain}};
+  if (cpu != context.trace.lanes().end()) entries.push_back({"CPU expert", colors.cpu, Pattern::plain});
+  if (!index.inexact.early().empty()) entries.push_back({"early CPU expert", colors.cpu_early, Pattern::outlined});
+  if (index.inexact.total().low_precision > 0) entries.push_back({"low precision", colors.demand, Pattern::low});
+  if (index.inexact.total().left_out() > 0) entries.push_back({"left out", colors.changed, Pattern::triangle});
+  if (prefetched) {
+    entries.push_back({"prefetch", colors.prefetch, Pattern::plain});
+    entries.push_back({"late", colors.prefetch_late, Pattern::plain});
+    entries.push_back({"wasted", colors.prefetch, Pattern::hatched});
+  }
+  entries.push_back({"exposed wait", colors.demand, Pattern::hatched});
+  entries.push_back({"routing, policy", colors.host, Pattern::plain});
+  entries.push_back({"placement", colors.placement, Pattern::plain});
+  return entries;
+}
+
+void draw_legend_sign(ImDrawList& list, const Theme& theme, const LegendEntry& entry, ImVec2 a, float size) {
+  const Palette& colors = theme.colors();
+  const ImVec2 b{a.x + size, a.y + size}, lower{a.x, a.y + size * 0.35f};
+  switch (entry.pattern) {
+    case Pattern::hatched:
+      draw_hatched(list, theme, a, b, entry.color);
+      break;
+    case Pattern::low:
+      list.AddRectFilled(lower, b, entry.color);
+      list.AddRectFilled(lower, {b.x, lower.y + theme.px(2)}, colors.changed);
+      break;
+    case Pattern::triangle:
+      list.AddTriangle({a.x, a.y + 1}, {b.x, a.y + 1}, {(a.x + b.x) / 2, b.y - 1}, entry.color, theme.px(1.5));
+      break;
+    case Pattern::plain:
+    case Pattern::outlined:
+      list.AddRectFilled(a, b, entry.color, theme.px(2));
+      if (entry.pattern == Pattern::outlined) list.AddRect(a, b, colors.cpu, theme.px(2), theme.px(1.5));
+      break;
+  }
+}
+
+// All entries, for those that had no room in the line.
+void legend_tooltip(const Theme& theme, std::span<const LegendEntry> entries) {
+  if (!ImGui::BeginTooltip()) return;
+  const float size = theme.px(10);
+  for (const LegendEntry& entry : entries) {
+    const ImVec2 at = ImGui::GetCursorScreenPos();
+    draw_legend_sign(*ImGui::GetWindowDrawList(), theme, entry, {at.x, at.y + (ImGui::GetTextLineHeight() - size) / 2},
+                     size);
+    ImGui::Dummy({size, ImGui::GetTextLineHeight()});
+    ImGui::SameLine();
+    ImGui::TextUnformatted(entry.text);
+  }
+  ImGui::EndTooltip();
+}
+
 }  // namespace
 
 void draw_timeline(const ViewContext& context, const TimelineLayout& layout, ImDrawList& list, float left,
@@ -268,59 +337,28 @@ void draw_timeline(const ViewContext& context, const TimelineLayout& layout, ImD
 
 void draw_timeline_legend(const ViewContext& context, float right) {
   const Theme& theme = context.theme;
-  const Palette& colors = context.colors();
-  enum class Pattern { plain, hatched, outlined, low, triangle };
-  struct Entry {
-    const char* text;
-    Color color;
-    Pattern pattern;
-    bool there;  // what only some policies do is explained where it happened
-  };
-  const InexactCounts& inexact = context.index.inexact.total();
-  const std::array<Entry, 12> entries = {
-      {{"GPU compute", colors.gpu, Pattern::plain, true},
-       {"demand copy", colors.demand, Pattern::plain, true},
-       {"exposed wait", colors.demand, Pattern::hatched, true},
-       {"CPU expert", colors.cpu, Pattern::plain, true},
-       {"early CPU expert", colors.cpu_early, Pattern::outlined, !context.index.inexact.early().empty()},
-       {"low precision", colors.demand, Pattern::low, inexact.low_precision > 0},
-       {"left out", colors.changed, Pattern::triangle, inexact.left_out() > 0},
-       {"prefetch", colors.prefetch, Pattern::plain, true},
-       {"late", colors.prefetch_late, Pattern::plain, true},
-       {"wasted", colors.prefetch, Pattern::hatched, true},
-       {"routing, policy", colors.host, Pattern::plain, true},
-       {"placement", colors.placement, Pattern::plain, true}}};
+  const auto entries = legend_of(context);
   const ImVec2 from = ImGui::GetItemRectMin(), to = ImGui::GetItemRectMax();
-  const float size = theme.px(10), middle = std::floor((from.y + to.y) / 2);
+  const float size = theme.px(10), middle = std::floor((from.y + to.y) / 2), begin = to.x + theme.px(14);
+  const float more = text_size(theme, theme.strong, theme.small_font(), "…").x;
   ImDrawList& list = *ImGui::GetWindowDrawList();
-  float x = to.x + theme.px(14);
-  for (const Entry& entry : entries) {
-    if (!entry.there) continue;
+  float x = begin;
+  for (const LegendEntry& entry : entries) {
     const ImVec2 text = text_size(theme, theme.sans, theme.small_font(), entry.text);
-    if (x + size + theme.px(5) + text.x > right) break;
-    const ImVec2 a{x, middle - size / 2}, b{x + size, middle + size / 2};
-    const ImVec2 lower{a.x, a.y + size * 0.35f};
-    switch (entry.pattern) {
-      case Pattern::hatched:
-        draw_hatched(list, theme, a, b, entry.color);
-        break;
-      case Pattern::low:
-        list.AddRectFilled(lower, b, entry.color);
-        list.AddRectFilled(lower, {b.x, lower.y + theme.px(2)}, colors.changed);
-        break;
-      case Pattern::triangle:
-        list.AddTriangle({a.x, a.y + 1}, {b.x, a.y + 1}, {(a.x + b.x) / 2, b.y - 1}, entry.color, theme.px(1.5));
-        break;
-      case Pattern::plain:
-      case Pattern::outlined:
-        list.AddRectFilled(a, b, entry.color, theme.px(2));
-        if (entry.pattern == Pattern::outlined) list.AddRect(a, b, colors.cpu, theme.px(2), theme.px(1.5));
-        break;
+    const bool last = &entry == &entries.back();
+    if (x + size + theme.px(5) + text.x + (last ? 0 : theme.px(13) + more) > right) {
+      draw_text(list, theme, theme.strong, theme.small_font(), {x, middle - text.y / 2}, context.colors().text_dim,
+                "…");
+      break;
     }
-    draw_text(list, theme, theme.sans, theme.small_font(), {b.x + theme.px(5), middle - text.y / 2}, colors.text_dim,
+    draw_legend_sign(list, theme, entry, {x, middle - size / 2}, size);
+    x += size + theme.px(5);
+    draw_text(list, theme, theme.sans, theme.small_font(), {x, middle - text.y / 2}, context.colors().text_dim,
               entry.text);
-    x = b.x + theme.px(5) + text.x + theme.px(13);
+    x += text.x + theme.px(13);
   }
+  if (ImGui::IsWindowHovered() && ImGui::IsMouseHoveringRect({begin, from.y}, {right, to.y}))
+    legend_tooltip(theme, entries);
 }
 
 Description describe_item(const ViewContext& context, PinnedItem item) {

@@ -8,7 +8,8 @@ namespace {
 
 constexpr double kColumn_px = 2;  // width of a column that sums up many intervals
 constexpr double kNarrowestStep_px = 26;
-constexpr double kNarrowestLayer_px = 15;
+constexpr double kNarrowestLayer_px = 15;  // whose number can be read
+constexpr double kNarrowestMark_px = 5;    // for whose experts that were left out there is room
 
 void add_single_boxes(TimelineLane& lane, const Trace& trace, std::span<const LaneItem> items, const TimeAxis& axis) {
   for (const LaneItem& item : items) {
@@ -102,7 +103,11 @@ void lay_out_layers(TimelineLayout& layout, const Trace& trace) {
   };
   std::vector<Extent> extents(static_cast<std::size_t>(layers));
   for (const StepBox& box : layout.steps) {
-    if (box.steps > 1 || (box.x1 - box.x0) / layers < kNarrowestLayer_px) continue;
+    if (box.steps > 1 || (box.x1 - box.x0) / layers < kNarrowestMark_px) continue;
+    for (const DemandRecord& demand : trace.demands_of(box.first_step))
+      if (demand.outcome == Outcome::skipped || demand.outcome == Outcome::substituted)
+        layout.left_out.push_back({layout.axis.x_of(demand.asked_ns), demand.outcome == Outcome::substituted});
+    if ((box.x1 - box.x0) / layers < kNarrowestLayer_px) continue;
     std::fill(extents.begin(), extents.end(), Extent{});
     for (const WorkRecord& work : trace.works_of(box.first_step)) {
       // A CPU expert may run while the layer before is in work; what waits for it is on a GPU.
@@ -120,9 +125,6 @@ void lay_out_layers(TimelineLayout& layout, const Trace& trace) {
       layout.layers.push_back({layout.axis.x_of(extent.begin), layout.axis.x_of(extent.end),
                                static_cast<std::uint16_t>(layer), box.first_step});
     }
-    for (const DemandRecord& demand : trace.demands_of(box.first_step))
-      if (demand.outcome == Outcome::skipped || demand.outcome == Outcome::substituted)
-        layout.left_out.push_back({layout.axis.x_of(demand.asked_ns), demand.outcome == Outcome::substituted});
   }
 }
 

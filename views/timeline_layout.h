@@ -60,7 +60,7 @@ struct TimelineLayout {
   double ruler_y0 = 0, ruler_y1 = 0, tokens_y0 = 0, tokens_y1 = 0, layers_y0 = 0, layers_y1 = 0, bottom = 0;
   std::vector<StepBox> steps;
   std::vector<LayerBox> layers;       // empty when they would be too narrow to read
-  std::vector<LeftOutMark> left_out;  // where layers are shown
+  std::vector<LeftOutMark> left_out;  // where they can be told apart
   std::vector<TimelineLane> lanes;
 };
 
