@@ -35,9 +35,10 @@ void preset_tooltip(const Theme& theme, const PresetDecl& preset) {
            {"output", preset.exact ? "unchanged" : "approximate"}});
 }
 
-// As far as a slider goes: no further than the model has layers.
-double slider_max(const ParameterDecl& decl, int layers) {
-  return decl.unit == "layers" && layers > decl.min ? std::min(decl.max, static_cast<double>(layers)) : decl.max;
+// As far as a slider goes: no further than the model has layers or experts.
+double slider_max(const ParameterDecl& decl, const LiveStatus& status) {
+  const int most = decl.unit == "layers" ? status.layers : decl.unit == "experts" ? status.experts : 0;
+  return most > decl.min ? std::min(decl.max, static_cast<double>(most)) : decl.max;
 }
 
 }  // namespace
@@ -65,7 +66,7 @@ void PolicyEditor::draw_preset(ViewContext& context, const PresetDecl& preset, b
   if (chosen && ImGui::IsWindowAppearing()) ImGui::SetScrollHereY();
   if (ImGui::IsItemHovered(ImGuiHoveredFlags_ForTooltip)) preset_tooltip(theme, preset);
   const ImVec2 from = ImGui::GetItemRectMin(), to = ImGui::GetItemRectMax();
-  const float y = from.y + (to.y - from.y - theme.px(15)) / 2;
+  const float y = from.y + (to.y - from.y - theme.px(15)) / 2 + theme.px(2);
   ImDrawList& list = *ImGui::GetWindowDrawList();
   if (!preset.exact)
     draw_text(list, theme, theme.sans, 12, {from.x + theme.px(kExactness_px), y}, colors.changed, "inexact");
@@ -140,7 +141,7 @@ void PolicyEditor::draw_parameter(ViewContext& context, const PolicySpec& spec, 
     case ParameterType::real: {
       SliderState& state = sliders_[key];
       if (decl.type == ParameterType::integer) state.value = std::round(state.value);
-      const double max = slider_max(decl, context.status.layers);
+      const double max = slider_max(decl, context.status);
       if (value_slider(context.theme, id.c_str(), state, decl.min, std::max(max, value), value, decl.default_value,
                        shown_value(decl, state.dragging ? state.value : value).c_str(), max - decl.min > kWide))
         set(decl.type == ParameterType::integer ? std::round(state.value) : state.value);

@@ -164,14 +164,15 @@ void TokensView::draw_actions(ViewContext& context, const StepRecord& step) {
     const char* what;
     Color color;
     bool hatched;
-  } entries[] = {{inexact.skipped, "skipped", colors.changed, false},
-                 {inexact.substituted, "substituted", colors.changed, true},
-                 {inexact.early + inexact.early_unasked, "computed early", colors.cpu_early, false},
-                 {inexact.low_precision, "low precision", colors.changed, false},
-                 {prefetches.used, "prefetches useful", colors.prefetch, false},
-                 {prefetches.late, "late", colors.prefetch_late, false},
-                 {prefetches.wasted, "wasted", colors.prefetch, true},
-                 {prefetches.pending, "not asked for yet", colors.prefetch, false}};
+  } entries[] = {
+      {inexact.skipped, "skipped", colors.changed, false},
+      {inexact.substituted, "substituted", colors.changed, true},
+      {inexact.early + inexact.early_unasked, "computed early", colors.cpu_early, false},
+      {inexact.low_precision, "low precision", colors.changed, false},
+      {prefetches.used, prefetches.used == 1 ? "prefetch useful" : "prefetches useful", colors.prefetch, false},
+      {prefetches.late, "late", colors.prefetch_late, false},
+      {prefetches.wasted, "wasted", colors.prefetch, true},
+      {prefetches.pending, "not asked for yet", colors.prefetch, false}};
   ImGui::PushFont(nullptr, theme.small_font());
   const float right = ImGui::GetCursorScreenPos().x + ImGui::GetContentRegionAvail().x;
   bool first = true;

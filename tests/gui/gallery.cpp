@@ -2,6 +2,8 @@
 
 #include <functional>
 
+#include "imgui.h"
+
 #include "app/window.h"
 #include "tests/views/sample_trace.h"
 #include "views/workbench.h"
@@ -9,12 +11,13 @@
 namespace expertscope {
 namespace {
 
-constexpr int kFrames = 8;  // windows settle, fonts are baked, cursors are shared
+constexpr int kFrames = 12;  // windows settle, fonts are baked, cursors are shared
 
 struct Picture {
   const char* name;
   bool live = true, empty = false;
   std::function<void(Workbench&, const Trace&)> prepare;  // before a frame; may be empty
+  const char* policy = nullptr;                           // in force, when it is not the sample's
 };
 
 void draw_picture(const Picture& picture, int width, int height, const std::string& path) {
@@ -41,6 +44,7 @@ void draw_picture(const Picture& picture, int width, int height, const std::stri
   }
   LiveStatus status = sample::live_status(trace);
   status.live = picture.live;
+  if (picture.policy) status.policy_spec = picture.policy;
   if (!picture.live) status.session_path = "/sessions/night-lfu.expertscope";
   std::vector<Command> commands;
   for (int frame = 0; frame < kFrames; ++frame) {
@@ -51,6 +55,17 @@ void draw_picture(const Picture& picture, int width, int height, const std::stri
     window.end_frame(frame + 1 == kFrames ? path : "");
   }
 }
+
+// Presses and lets go, over the frames that follow; then the mouse rests where it is.
+void click(float x, float y) {
+  ImGuiIO& io = ImGui::GetIO();
+  io.AddMousePosEvent(x, y);
+  io.AddMouseButtonEvent(ImGuiMouseButton_Left, true);
+  io.AddMouseButtonEvent(ImGuiMouseButton_Left, false);
+}
+
+// Where an item of Control lies: its rows have the same places at any size.
+constexpr ImVec2 kPolicyCombo{120, 254}, kComponents{238, 281};
 
 }  // namespace
 
@@ -81,6 +96,12 @@ void write_gallery(const std::string& folder) {
                  {0, trace.end_ns()});
              workbench.selection().cursor = trace.steps[150].start_ns;
            }},
+      {.name = "policies",
+       .prepare = [](Workbench&, const Trace&) { click(kPolicyCombo.x, kPolicyCombo.y); },
+       .policy = "hobbit"},
+      {.name = "components",
+       .prepare = [](Workbench&, const Trace&) { click(kComponents.x, kComponents.y); },
+       .policy = "hobbit"},
       {.name = "whole", .prepare = [](Workbench& workbench, const Trace& trace) {
          workbench.selection().timeline = {0, trace.end_ns()};
          workbench.selection().follow = false;
