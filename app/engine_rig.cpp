@@ -39,7 +39,11 @@ EngineRig::EngineRig(const RunPlan& plan)
       recorder_(plan.recorded ? std::make_unique<Recorder>(recorder_options(plan)) : nullptr),
       tracer_(plan.traces_gpu ? std::make_unique<CuptiTracer>(*recorder_) : nullptr),
       machine_(make_machine(plan, pool_, arithmetic_.get())),
+      shadow_(plan.shadow_exact > 0
+                  ? std::make_unique<ExactShadow>(*plan.model, pool_, plan.options.prefill_chunk, 1, plan.shadow_exact)
+                  : nullptr),
       runner_(std::make_unique<Runner>(*plan.model, *machine_, recorder_.get(), plan.options)) {
+  runner_->set_shadow(shadow_.get());
   if (recorder_)
     for (const HealthNote& note : plan.health) recorder_->on_health(note);
 }

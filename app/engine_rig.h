@@ -9,6 +9,7 @@
 #include "engine/machine.h"
 #include "engine/model/arithmetic.h"
 #include "engine/model/thread_pool.h"
+#include "engine/run/exact_shadow.h"
 #include "engine/run/runner.h"
 #include "profiler/cupti_tracer.h"
 #include "profiler/recorder.h"
@@ -39,6 +40,7 @@ class EngineRig {
   std::unique_ptr<Recorder> recorder_;
   std::unique_ptr<CuptiTracer> tracer_;  // before the machine: CUPTI must be there before the first CUDA context
   std::unique_ptr<Machine> machine_;
+  std::unique_ptr<ExactShadow> shadow_;  // nullptr: none is wanted
   std::unique_ptr<Runner> runner_;
 };
 

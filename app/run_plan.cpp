@@ -94,6 +94,7 @@ void check_recording(const RunRequest& request) {
   if (!request.text.empty())
     throw InputError("--text: a perplexity is a recorded number; it cannot be had with --profile off");
   if (request.record_logits > 0) throw InputError("--record-logits: nothing is recorded with --profile off");
+  if (request.shadow_exact > 0) throw InputError("--shadow-exact: nothing is recorded with --profile off");
 }
 
 // Whether the device's own tracer records, too.
@@ -185,6 +186,7 @@ RunPlan make_plan(const RunRequest& request) {
   plan.cost_shape =
       blaming("--cost-shape", [&] { return load_cost_shape(choose_cost_shape(request, plan), *plan.model); });
   choose_run_options(request, *plan.model, plan.options);
+  plan.shadow_exact = static_cast<std::uint64_t>(request.shadow_exact);
   if (plan.options.prior) {
     if (auto note = note_of_prior(*plan.options.prior, plan.model->file_sha256())) plan.health.push_back(*note);
   }

@@ -94,6 +94,11 @@ std::string summary_of(const Json& report) {
   out += "  a token   " + where_the_time_went(report) + "\n";
   if (const auto perplexity = number(report, "/quality/perplexity"))
     out += fmt::format("  quality   perplexity {:.4g}\n", *perplexity);
+  if (const auto kl = number(report, "/quality/kl_mean"))
+    out += fmt::format("  exact     KL {:.3g} nats, best token agrees {} over {} tokens; {} generated tokens inexact\n",
+                       *kl, percent(number(report, "/quality/top1_agreement")),
+                       count(number(report, "/quality/shadowed_tokens")),
+                       count(number(report, "/quality/inexact_tokens")));
   return out + health_lines(report);
 }
 

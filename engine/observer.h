@@ -61,6 +61,7 @@ struct DemandRecord {
   Precision precision = Precision::native;
   std::uint8_t device = 0;
   bool prefetched = false;  // its slot was filled by a prefetch that no demand had used before
+  bool revised = false;     // not all of its picks ran with their router's weights: a gate changed or dropped some
 };
 
 enum class ResidencyChange : std::uint8_t { loaded, evicted, dropped };  // dropped: the cache was made smaller or reset
@@ -185,11 +186,14 @@ struct LogitsRecord {
   std::vector<std::pair<std::int32_t, float>> best;  // token id, logit
 };
 
-// What teacher forcing found: one record per scored stretch of a prompt's text; they add up.
+// What teacher forcing and the exact computation beside a run found: records of a prompt add up.
 struct QualityRecord {
   std::uint32_t prompt = 0;
-  double nll_sum = 0;        // negative log likelihood of the scored tokens, nats
-  std::uint64_t tokens = 0;  // scored tokens
+  double nll_sum = 0;          // negative log likelihood of the scored tokens, nats
+  std::uint64_t tokens = 0;    // scored tokens
+  double kl_sum = 0;           // KL(exact || policy) over the logits of the shadowed tokens, nats
+  std::uint64_t shadowed = 0;  // tokens whose logits the exact computation gave as well
+  std::uint64_t agreed = 0;    // of them, those whose best token is the same
 };
 
 // What a launch or a copy call on a real device is for. A tracing library tags what it records with the 64-bit form, so

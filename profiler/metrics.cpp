@@ -78,6 +78,7 @@ void add_demand(ExpertCounts& counts, const DemandRecord& demand) {
       break;
   }
   if (demand.precision != Precision::native && demand.outcome != Outcome::skipped) ++counts.low_precision;
+  if (demand.revised) ++counts.revised;
 }
 
 ExpertCounts count_experts(const Trace& trace, Phase phase, TimeRange range) {

@@ -30,6 +30,7 @@ struct ExpertCounts {
   std::uint64_t gpu = 0, fetched = 0, streamed = 0, cpu = 0, cpu_early = 0, skipped = 0,
                 substituted = 0;    // sum to demands
   std::uint64_t low_precision = 0;  // beside the outcomes
+  std::uint64_t revised = 0;        // likewise: demands whose picks a gate weighted otherwise or dropped in part
   double hit_rate() const { return demands ? static_cast<double>(hits) / static_cast<double>(demands) : 0; }
 };
 ExpertCounts count_experts(const Trace&, Phase, TimeRange = {});

@@ -4,6 +4,7 @@
 #include <optional>
 
 #include "engine/error.h"
+#include "engine/inexact.h"
 #include "engine/policy/registry.h"
 #include "profiler/attribution.h"
 #include "profiler/cupti_metrics.h"
@@ -58,15 +59,13 @@ Json overlap_block(const Overlap& o) {
           {"cpu_hidden_share", o.cpu_hidden_share()}};
 }
 
-// Generated tokens whose step skipped, replaced, or ran an expert ahead or below native precision.
+// Generated tokens whose step changed what an expert adds, or skipped, replaced, or ran one ahead or below native
+// precision.
 std::uint64_t inexact_tokens(const Trace& trace) {
   std::uint64_t tokens = 0;
   for (const StepRecord& step : trace.steps) {
     for (const DemandRecord& d : trace.demands_of(step.step)) {
-      if (d.outcome != Outcome::cpu_early && d.outcome != Outcome::skipped && d.outcome != Outcome::substituted &&
-          d.precision == Precision::native) {
-        continue;
-      }
+      if (!is_inexact(d)) continue;
       tokens += step.sampled;
       break;
     }
@@ -76,16 +75,22 @@ std::uint64_t inexact_tokens(const Trace& trace) {
 
 Json quality_block(const Trace& trace) {
   double nll_sum = 0;
-  std::uint64_t scored = 0;
+  double kl_sum = 0;
+  std::uint64_t scored = 0, shadowed = 0, agreed = 0;
   for (const QualityRecord& q : trace.quality) {
     nll_sum += q.nll_sum;
     scored += q.tokens;
+    kl_sum += q.kl_sum;
+    shadowed += q.shadowed;
+    agreed += q.agreed;
   }
+  const auto mean = [&](double sum) { return shadowed ? Json(sum / static_cast<double>(shadowed)) : Json(nullptr); };
   Json block;
   block["perplexity"] = scored ? Json(std::exp(nll_sum / static_cast<double>(scored))) : Json(nullptr);
-  block["kl_mean"] = nullptr;
-  block["top1_agreement"] = nullptr;
+  block["kl_mean"] = mean(kl_sum);
+  block["top1_agreement"] = mean(static_cast<double>(agreed));
   block["inexact_tokens"] = inexact_tokens(trace);
+  block["shadowed_tokens"] = shadowed;
   return block;
 }
 
@@ -225,7 +230,8 @@ Json experts_block(const ExpertCounts& c) {
           {"cpu_early", c.cpu_early},
           {"skipped", c.skipped},
           {"substituted", c.substituted},
-          {"low_precision", c.low_precision}};
+          {"low_precision", c.low_precision},
+          {"revised", c.revised}};
 }
 
 Json transfers_block(const Trace& trace, TimeRange range) {

@@ -17,10 +17,11 @@ namespace expertscope {
 namespace {
 
 constexpr std::int64_t kFirstSchemaWithGpuTables = 2;
+constexpr std::int64_t kFirstSchemaWithShadows = 3;  // and with revised demands
 
 // One table that grows: reads the rows after the last one seen. The first column is the key that says so.
 struct Cursor {
-  Cursor(sqlite::Database& db, const char* name, const char* key, const char* columns)
+  Cursor(sqlite::Database& db, const char* name, const char* key, const std::string& columns)
       : table(name),
         rows(db, std::string("SELECT ") + key + ", " + columns + " FROM " + name + " WHERE " + key + " > ? ORDER BY " +
                      key) {}
@@ -70,6 +71,7 @@ struct SessionReader::State {
   const std::string path;
   sqlite::Database db;
   std::int64_t data_version = -1;
+  const std::int64_t schema;
   SessionFacts facts, wall;
   RowChecks checks;
   Cursor steps, works, copies, demands, residency, tokens, epochs, prompts, marks, health, logits, quality;
@@ -84,6 +86,7 @@ struct SessionReader::State {
 SessionReader::State::State(const std::string& file, Check check)
     : path(file),
       db(open_session(file, check)),
+      schema(db.integer("PRAGMA user_version")),
       steps(db, "step", "step",
             "step, phase, prompt, epoch, start_ns, end_ns, first_position, first_generated, tokens, sampled, logits"),
       works(db, "work", "id",
@@ -92,8 +95,9 @@ SessionReader::State::State(const std::string& file, Check check)
           db, "copy", "id",
           "copy, issued_ns, start_ns, end_ns, step, reason, lane, device, layer, expert, slot, precision, bytes, last"),
       demands(db, "demand", "id",
-              "step, layer, expert, asked_ns, ready_ns, picks, rank, weight, state, outcome, precision, device, "
-              "prefetched"),
+              std::string("step, layer, expert, asked_ns, ready_ns, picks, rank, weight, state, outcome, precision, "
+                          "device, prefetched, ") +
+                  (schema < kFirstSchemaWithShadows ? "0" : "revised")),
       residency(db, "residency", "id", "at_ns, step, layer, expert, slot, device, change, reason, used"),
       tokens(db, "token", "id", "at_ns, step, prompt, position, token_id, generated"),
       epochs(db, "epoch", "epoch",
@@ -102,9 +106,11 @@ SessionReader::State::State(const std::string& file, Check check)
       marks(db, "mark", "id", "at_ns, at_token, text"),
       health(db, "health", "id", "code, severity, count, text"),
       logits(db, "logit", "id", "prompt, rank, token_id, logit"),
-      quality(db, "quality", "id", "prompt, nll_sum, tokens"),
+      quality(db, "quality", "id",
+              std::string("prompt, nll_sum, tokens, ") +
+                  (schema < kFirstSchemaWithShadows ? "0.0, 0, 0" : "kl_sum, shadowed, agreed")),
       piece(db, "SELECT bytes FROM piece WHERE token_id = ?") {
-  if (db.integer("PRAGMA user_version") < kFirstSchemaWithGpuTables) return;
+  if (schema < kFirstSchemaWithGpuTables) return;
   gpu_totals.emplace(db);
   gpu_copies.emplace(db, "CUPTI_ACTIVITY_KIND_MEMCPY", "rowid",
                      "start, end, deviceId, contextId, streamId, correlationId, bytes, copyKind, srcKind, dstKind, "

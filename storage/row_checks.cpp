@@ -143,6 +143,7 @@ std::optional<DemandRecord> RowChecks::demand(const sqlite::Statement& row, int 
   d.precision = f.one_of<Precision>(4);
   d.device = f.integer<std::uint8_t>(kMaxDevices - 1);
   d.prefetched = f.flag();
+  d.revised = f.flag();
   f.require(d.ready_ns >= d.asked_ns && std::isfinite(d.weight));
   f.require(f.sound() && within_budget(demand_ns_, d.ready_ns - d.asked_ns));
   if (f.sound()) last_demand_step_ = d.step;
@@ -253,7 +254,11 @@ std::optional<QualityRecord> RowChecks::quality(const sqlite::Statement& row, in
   q.prompt = f.integer<std::uint32_t>(kMax32);
   q.nll_sum = f.real();
   q.tokens = f.integer<std::uint64_t>(kMax32);
-  f.require(q.nll_sum >= 0);
+  q.kl_sum = f.real();
+  q.shadowed = f.integer<std::uint64_t>(kMax32);
+  q.agreed = f.integer<std::uint64_t>(kMax32);
+  // Rounding may take a divergence of nothing below 0.
+  f.require(q.nll_sum >= 0 && std::isfinite(q.kl_sum) && q.kl_sum >= -1e-3 && q.agreed <= q.shadowed);
   return if_sound(f, std::move(q));
 }
 

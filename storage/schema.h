@@ -7,7 +7,7 @@
 namespace expertscope {
 
 inline constexpr std::uint32_t kApplicationId = 0x45585053;  // "EXPS"
-inline constexpr std::uint32_t kSchemaVersion = 2;           // user_version; grows with every addition
+inline constexpr std::uint32_t kSchemaVersion = 3;           // user_version; grows with every addition
 inline constexpr std::uint32_t kOldestSchemaVersion = 1;     // that is still read
 
 // Of the schema with this number: what later ones added is left out.

@@ -468,3 +468,21 @@ SELECT m.start AS start_ns, m.end AS end_ns, m.end - m.start AS duration_ns, o.l
 FROM CUPTI_ACTIVITY_KIND_MEMCPY m LEFT JOIN ENUM_CUDA_MEMCPY_OPER o ON o.id = m.copyKind
      LEFT JOIN ENUM_COPY_REASON r ON r.id = m.copy_reason LEFT JOIN ENUM_WORK_KIND w ON w.id = m.work_kind
      LEFT JOIN ENUM_CUDA_MEM_KIND a ON a.id = m.srcKind LEFT JOIN ENUM_CUDA_MEM_KIND b ON b.id = m.dstKind;
+
+-- Schema 3
+
+-- 1: not all of its picks ran with their router's weights, since a gate changed or dropped some.
+ALTER TABLE demand ADD COLUMN revised INTEGER NOT NULL DEFAULT 0;
+-- The exact computation beside the run (--shadow-exact): KL(exact || policy) over the logits of so many tokens, nats, and
+-- how many of them have the same best token.
+ALTER TABLE quality ADD COLUMN kl_sum REAL NOT NULL DEFAULT 0;
+ALTER TABLE quality ADD COLUMN shadowed INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE quality ADD COLUMN agreed INTEGER NOT NULL DEFAULT 0;
+
+DROP VIEW v_demand;
+CREATE VIEW v_demand AS
+SELECT d.id, d.step, h.name AS phase, s.epoch, d.layer, d.expert, d.asked_ns, d.ready_ns, d.ready_ns - d.asked_ns AS wait_ns,
+       d.picks, d.rank, d.weight, t.name AS state, o.name AS outcome, p.name AS precision, d.device, d.prefetched, d.revised
+FROM demand d LEFT JOIN step s ON s.step = d.step LEFT JOIN ENUM_PHASE h ON h.id = s.phase
+     LEFT JOIN ENUM_DEMAND_STATE t ON t.id = d.state LEFT JOIN ENUM_OUTCOME o ON o.id = d.outcome
+     LEFT JOIN ENUM_PRECISION p ON p.id = d.precision;

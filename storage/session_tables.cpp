@@ -30,8 +30,8 @@ SessionTables::SessionTables(sqlite::Database& db)
           db,
           insert_sql("demand",
                      "step, layer, expert, asked_ns, ready_ns, picks, rank, weight, state, outcome, precision, device, "
-                     "prefetched",
-                     13)),
+                     "prefetched, revised",
+                     14)),
       residency_(db, insert_sql("residency", "at_ns, step, layer, expert, slot, device, change, reason, used", 9)),
       token_(db, insert_sql("token", "at_ns, step, prompt, position, token_id, generated", 6)),
       piece_(db, "INSERT OR REPLACE INTO piece (token_id, bytes) VALUES (?,?)"),
@@ -45,7 +45,7 @@ SessionTables::SessionTables(sqlite::Database& db)
       mark_(db, insert_sql("mark", "at_ns, at_token, text", 3)),
       health_(db, insert_sql("health", "code, severity, count, text", 4)),
       logit_(db, insert_sql("logit", "prompt, rank, token_id, logit", 4)),
-      quality_(db, insert_sql("quality", "prompt, nll_sum, tokens", 3)),
+      quality_(db, insert_sql("quality", "prompt, nll_sum, tokens, kl_sum, shadowed, agreed", 6)),
       gpu_(db) {}
 
 void SessionTables::insert(const Batch& batch) {
@@ -89,7 +89,7 @@ void SessionTables::insert_lanes(const Batch& batch) {
 void SessionTables::insert_experts(const Batch& batch) {
   for (const DemandRecord& d : batch.demands) {
     insert_row(demand_, d.step, d.layer, d.expert, d.asked_ns, d.ready_ns, d.picks, d.rank, d.weight, d.state,
-               d.outcome, d.precision, d.device, d.prefetched);
+               d.outcome, d.precision, d.device, d.prefetched, d.revised);
   }
   for (const ResidencyRecord& r : batch.residency) {
     insert_row(residency_, r.at_ns, r.step, r.layer, r.expert, r.slot, r.device, r.change, r.reason, r.used);
@@ -118,7 +118,8 @@ void SessionTables::insert_rare(const Batch& batch) {
       insert_row(logit_, l.prompt, rank, l.best[rank].first, l.best[rank].second);
     }
   }
-  for (const QualityRecord& q : batch.quality) insert_row(quality_, q.prompt, q.nll_sum, q.tokens);
+  for (const QualityRecord& q : batch.quality)
+    insert_row(quality_, q.prompt, q.nll_sum, q.tokens, q.kl_sum, q.shadowed, q.agreed);
 }
 
 void SessionTables::update_headline(const Batch& batch) {

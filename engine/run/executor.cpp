@@ -158,7 +158,21 @@ void Executor::note_demand(const LayerRoutes& routes, const Demand& d) {
   record.outcome = kOutcomeOf[static_cast<std::size_t>(p.path)];
   record.prefetched = p.prefetched;
   record.precision = p.cache->precision();
+  record.revised = is_revised(routes, d);
   pending_.push_back({.record = record, .done = p.done});
+}
+
+// Whether some pick of the demand did not run with the weight that the router gave it.
+bool Executor::is_revised(const LayerRoutes& routes, const Demand& d) const {
+  if (executed_.empty()) return false;
+  return std::ranges::any_of(d.rows, [&](const Arithmetic::ExpertRow& row) {
+    const auto token = static_cast<std::size_t>(row.token);
+    const RouteRecord& ran = executed_[token];
+    const auto found = std::find(ran.expert.begin(), ran.expert.begin() + ran.picks, d.expert.expert);
+    return found == ran.expert.begin() + ran.picks ||
+           ran.weight[static_cast<std::size_t>(found - ran.expert.begin())] !=
+               routes.tokens[token].weight[static_cast<std::size_t>(row.rank)];
+  });
 }
 
 void Executor::start_early_work() {

@@ -86,6 +86,7 @@ class Executor {
   Ticket carry_out(const Planned&);
   void start_early_work();
   void note_demand(const LayerRoutes&, const Demand&);
+  bool is_revised(const LayerRoutes&, const Demand&) const;
   void fetch(const Planned&);
   void issue_prefetches();
   void flush_demands();

@@ -12,6 +12,7 @@
 #include "engine/error.h"
 #include "engine/model/likelihood.h"
 #include "engine/run/epochs.h"
+#include "engine/run/exact_shadow.h"
 #include "engine/run/executor.h"
 
 namespace expertscope {
@@ -65,6 +66,9 @@ struct Runner::State {
   void prefill(std::span<const std::int32_t> ids, bool logits_of_last);
   void shift_context();
   void step(std::span<const std::int32_t> ids, Phase phase, int wanted_logits, bool sample, std::int32_t forced);
+  void forget_sequence();
+  void compare_with_exact(int token);
+  void report_quality(QualityRecord quality);
   void emit_token(const TokenRecord& token);
   void generate(const PromptItem& item, int tokens, std::span<const std::int32_t> forced);
   int context() const { return model.description().context; }
@@ -88,7 +92,8 @@ struct Runner::State {
   std::vector<std::int32_t> history;  // tokens forwarded in its sequence
   int position = 0;                   // of the next token in the KV cache
   std::vector<std::int32_t> output;
-  std::function<void(int first)> after_logits;  // reads the machine's logits of a step before sampling
+  std::function<void(int first)> after_logits;  // reads the machine's logits when a step is over
+  ExactShadow* shadow = nullptr;
 };
 
 // --- set-up
@@ -158,7 +163,7 @@ void Runner::State::note_tokenizer() const {
 // --- prompts
 
 void Runner::State::begin_prompt(const PromptItem& item) {
-  machine.reset_sequence(0);
+  forget_sequence();
   executor.sequence_begins();
   history.clear();
   position = 0;
@@ -181,11 +186,27 @@ void Runner::State::emit_token(const TokenRecord& token) {
   observer->on_event(token);
 }
 
+void Runner::State::forget_sequence() {
+  machine.reset_sequence(0);
+  if (shadow != nullptr) shadow->reset_sequence(0);
+}
+
+// The machine's logits of a token of the last step beside the exact ones.
+void Runner::State::compare_with_exact(int token) {
+  if (shadow != nullptr && shadow->wants_more()) shadow->compare(token, machine.logits(token));
+}
+
+// What is known of a prompt, with what its shadow found since the last call.
+void Runner::State::report_quality(QualityRecord quality) {
+  if (shadow != nullptr) shadow->take(quality);
+  if (observer != nullptr && (quality.tokens > 0 || quality.shadowed > 0)) observer->on_quality(quality);
+}
+
 // The KV cache is full: it is forgotten and filled again with the last half of what it held.
 void Runner::State::shift_context() {
   const auto keep = std::min<std::size_t>(history.size(), static_cast<std::size_t>(context() / 2));
   const std::vector<std::int32_t> last(history.end() - static_cast<std::ptrdiff_t>(keep), history.end());
-  machine.reset_sequence(0);
+  forget_sequence();
   position = 0;
   history.clear();
   if (observer != nullptr) {
@@ -215,7 +236,6 @@ void Runner::State::step(std::span<const std::int32_t> ids, Phase phase, int wan
                     .logits = static_cast<std::uint16_t>(wanted_logits),
                     .phase = phase};
   executor.run_step({.step = next_step, .tokens = tokens}, phase, {});
-  if (after_logits) after_logits(static_cast<int>(ids.size()) - wanted_logits);
   if (sample) {
     machine.begin_host_work(WorkKind::sampling);
     const std::int32_t id = forced >= 0 ? forced : sampler.sample(machine.logits(static_cast<int>(ids.size()) - 1));
@@ -233,6 +253,9 @@ void Runner::State::step(std::span<const std::int32_t> ids, Phase phase, int wan
                 .generated = true});
     ++generated;
   }
+  if (shadow != nullptr && shadow->wants_more()) shadow->step(tokens);
+  if (sample) compare_with_exact(static_cast<int>(ids.size()) - 1);
+  if (after_logits) after_logits(static_cast<int>(ids.size()) - wanted_logits);
   ++next_step;
   position += static_cast<int>(ids.size());
   history.insert(history.end(), ids.begin(), ids.end());
@@ -294,6 +317,7 @@ void Runner::State::generate(const PromptItem& item, int tokens, std::span<const
     const std::int32_t id = output.back();
     step({&id, 1}, Phase::decode, 1, true, forced_at(i));
   }
+  report_quality({.prompt = prompts});
   ++prompts;
 }
 
@@ -322,6 +346,10 @@ Runner::~Runner() = default;
 
 void Runner::set_boundary_hook(BoundaryHook hook) {
   state_->hook = std::move(hook);
+}
+
+void Runner::set_shadow(ExactShadow* shadow) {
+  state_->shadow = shadow;
 }
 
 std::vector<std::int32_t> Runner::tokenize(const std::string& text) const {
@@ -375,13 +403,14 @@ void Runner::run_text(const PromptItem& item) {
           if (target < std::max(scored, begin + 1) || target >= end) continue;
           quality.nll_sum += negative_log_likelihood(s.machine.logits(static_cast<int>(i)), ids[target]);
           ++quality.tokens;
+          s.compare_with_exact(static_cast<int>(i));
         }
       };
       s.step({ids.data() + at, n}, Phase::prefill, static_cast<int>(n), false, -1);
       at += n;
     }
     s.after_logits = nullptr;
-    if (s.observer != nullptr) s.observer->on_quality(quality);
+    s.report_quality(quality);
     scored = end;
     ++s.prompts;
     if (end == ids.size()) break;

@@ -20,6 +20,7 @@
 
 namespace expertscope {
 
+class ExactShadow;
 class Executor;
 
 struct RunOptions {
@@ -51,6 +52,8 @@ class Runner {
   ~Runner();
 
   void set_boundary_hook(BoundaryHook);
+  // The exact computation that runs beside the first tokens, outside of the steps' time; outlives the runner.
+  void set_shadow(ExactShadow*);
 
   // Tokens of a text, BOS added as the model wants. InputError when the model has no tokenizer.
   std::vector<std::int32_t> tokenize(const std::string& text) const;

@@ -24,7 +24,7 @@ inline auto fields(const CopyRecord& c) {
 }
 inline auto fields(const DemandRecord& d) {
   return std::tuple(d.asked_ns, d.ready_ns, d.step, d.layer, d.expert, d.picks, d.rank, d.weight, d.state, d.outcome,
-                    d.precision, d.device, d.prefetched);
+                    d.precision, d.device, d.prefetched, d.revised);
 }
 inline auto fields(const ResidencyRecord& r) {
   return std::tuple(r.at_ns, r.step, r.layer, r.expert, r.slot, r.change, r.reason, r.used, r.device);
@@ -46,7 +46,7 @@ inline auto fields(const LogitsRecord& l) {
   return std::tuple(l.prompt, l.best);
 }
 inline auto fields(const QualityRecord& q) {
-  return std::tuple(q.prompt, q.nll_sum, q.tokens);
+  return std::tuple(q.prompt, q.nll_sum, q.tokens, q.kl_sum, q.shadowed, q.agreed);
 }
 inline auto fields(const GpuCopyRecord& c) {
   return std::tuple(c.start_ns, c.end_ns, c.tag, c.graph_node, c.device, c.context, c.stream, c.correlation, c.bytes,

@@ -56,7 +56,8 @@ TEST(Report, AgreesWithWhatWasEmitted) {
   EXPECT_EQ(report["output"]["prompts"][0]["token_ids"].size(), 20u);
   EXPECT_EQ(report["output"]["prompts"][0]["logits"][1][0], 7);
   EXPECT_NEAR(report["quality"]["perplexity"].get<double>(), std::exp(1.25), 1e-12);
-  EXPECT_TRUE(report["quality"]["kl_mean"].is_null());
+  EXPECT_NEAR(report["quality"]["kl_mean"].get<double>(), 0.15, 1e-12);
+  EXPECT_NEAR(report["quality"]["top1_agreement"].get<double>(), 0.8, 1e-12);
   double parts = 0;
   for (const auto& [name, seconds] : report["attribution_seconds_per_token"].items()) parts += seconds.get<double>();
   EXPECT_NEAR(parts * 38, report["decode"]["seconds"].get<double>(), 1e-12);

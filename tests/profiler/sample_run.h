@@ -299,7 +299,7 @@ inline void play_sample(Observer& observer, int tokens_per_prompt = 20) {
   observer.on_mark({run.now(), static_cast<std::uint32_t>(tokens_per_prompt), "halfway"});
   run.prompt(tokens_per_prompt);
   observer.on_health({"sample.note", Severity::info, 2, "Something worth telling."});
-  observer.on_quality({0, 12.5, 10});
+  observer.on_quality({0, 12.5, 10, 0.75, 5, 4});
 }
 
 inline Batch sample_batch(int tokens_per_prompt = 20) {

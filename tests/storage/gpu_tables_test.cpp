@@ -178,23 +178,39 @@ TEST_F(GpuTables, SurviveSumsThatNoNumberHolds) {
   EXPECT_EQ(trace.health.at(health_code::kRowsSkipped).count, batch_.gpu.kernels.size());
 }
 
-TEST(Session, OfTheFirstSchemaIsStillRead) {
-  test::TemporaryFolder folder;
-  const std::string path = folder.file("old.session");
-  test::write_session(path, {test::sample_batch()});
-  // What the first version wrote: nothing of CUPTI, nothing of clocks.
-  for (const std::string& object :
-       test::query(path, "SELECT type || ' ' || name FROM sqlite_schema ORDER BY type DESC")) {
-    const std::string name = object.substr(object.find(' ') + 1);
-    if (schema_sql(1).find(" " + name + " ") == std::string_view::npos && !name.starts_with("sqlite_"))
-      test::tamper(path, "DROP " + object);
+// The session as a program of that schema had written it.
+void write_with_schema(const std::string& path, std::uint32_t version, const std::string& from) {
+  sqlite::Database db(path, SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE | SQLITE_OPEN_NOMUTEX);
+  db.exec("PRAGMA application_id = " + std::to_string(kApplicationId));
+  db.exec("PRAGMA user_version = " + std::to_string(version));
+  db.exec(std::string(schema_sql(version)));
+  db.exec("ATTACH '" + from + "' AS whole");
+  for (const std::string& table : test::query(path, "SELECT name FROM sqlite_schema WHERE type = 'table'")) {
+    std::string columns;
+    for (const std::string& c :
+         test::query(path, "SELECT '\"' || name || '\"' FROM pragma_table_info('" + table + "')"))
+      columns += (columns.empty() ? "" : ",") + c;
+    db.exec("INSERT OR REPLACE INTO main." + table + " (" + columns + ") SELECT " + columns + " FROM whole." + table);
   }
-  test::tamper(path, "DELETE FROM session WHERE key = 'machine.clock_origin_ns'");
-  test::tamper(path, "PRAGMA user_version = 1");
-  EXPECT_TRUE(test::query(path, "SELECT name FROM sqlite_schema WHERE name LIKE 'CUPTI%'").empty());
-  test::expect_equal(read_trace(path), test::sample_trace());
-  test::tamper(path, "CREATE TABLE StringIds (id INTEGER)");
-  EXPECT_THROW(SessionReader{path}, SessionRefused);
+}
+
+TEST(Session, OfAnOlderSchemaIsStillRead) {
+  test::TemporaryFolder folder;
+  const std::string whole = folder.file("new.session");
+  Batch batch = test::sample_batch();
+  for (QualityRecord& q : batch.quality) q.kl_sum = 0, q.shadowed = 0, q.agreed = 0;  // nobody knew them
+  test::write_session(whole, {batch});
+  test::tamper(whole, "DELETE FROM session WHERE key = 'machine.clock_origin_ns'");  // nor clocks
+  const Trace expected = read_trace(whole);
+  for (std::uint32_t version = kOldestSchemaVersion; version < kSchemaVersion; ++version) {
+    const std::string path = folder.file("old" + std::to_string(version) + ".session");
+    write_with_schema(path, version, whole);
+    test::expect_equal(read_trace(path), expected);
+  }
+  const std::string first = folder.file("old1.session");
+  EXPECT_TRUE(test::query(first, "SELECT name FROM sqlite_schema WHERE name LIKE 'CUPTI%'").empty());
+  test::tamper(first, "CREATE TABLE StringIds (id INTEGER)");
+  EXPECT_THROW(SessionReader{first}, SessionRefused);
 }
 
 }  // namespace

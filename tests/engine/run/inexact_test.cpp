@@ -1,0 +1,127 @@
+// Every inexact action is counted, and what makes a policy inexact can be turned off.
+#include "engine/inexact.h"
+
+#include <map>
+#include <set>
+
+#include <gtest/gtest.h>
+
+#include "engine/run/exact_shadow.h"
+#include "tests/engine/emulated_run.h"
+
+namespace expertscope {
+namespace {
+
+constexpr int kTokens = 16;
+
+RunOptions& with_prior(EmulatedRun& run) {
+  const ModelDescription& d = demo_model().description();
+  run.options.prior =
+      load_prior(std::string(ES_ASSETS_DIR) + "/model/tidepool-42m-moe.prior.json", d.layers, d.router.experts);
+  return run.options;
+}
+
+// Prompts, so that inexact prefill counts as well.
+const char* const kPrompts[] = {kTale, "def area(radius):\n    return"};
+
+struct WatchedRun {
+  WatchedRun(const std::string& policy, double ratio)
+      : run(policy, ratio), shadow(demo_model(), run.pool, EmulatedRun::kChunk, 1, 1000) {
+    with_prior(run);
+    run.runner().set_shadow(&shadow);
+    for (const char* prompt : kPrompts) run.generate(prompt, kTokens);
+    for (const QualityRecord& q : run.events.quality) {
+      quality.kl_sum += q.kl_sum;
+      quality.shadowed += q.shadowed;
+      quality.agreed += q.agreed;
+    }
+  }
+  EmulatedRun run;
+  ExactShadow shadow;
+  QualityRecord quality;
+};
+
+// Steps with an inexact action, by the records of demands.
+std::set<std::uint32_t> recorded_inexact(const RecordedEvents& e) {
+  std::set<std::uint32_t> steps;
+  for (const DemandRecord& d : e.demands) {
+    if (is_inexact(d)) steps.insert(d.step);
+  }
+  return steps;
+}
+
+// The same by the work that was done: where an expert ran on other rows than the router gave it, below native
+// precision, or before its router was done. Weights leave no trace in it.
+std::set<std::uint32_t> worked_inexact(const RecordedEvents& e) {
+  using Key = std::pair<std::uint32_t, std::uint16_t>;  // step, layer
+  std::map<Key, std::map<std::uint16_t, int>> asked, ran;
+  for (const RouteRecord& r : e.routes) {
+    for (std::size_t k = 0; k < r.picks; ++k) ++asked[{r.step, r.layer}][r.expert[k]];
+  }
+  std::map<Key, TimeNs> routed;
+  std::set<std::uint32_t> steps;
+  for (const WorkRecord& w : e.works) {
+    if (w.kind == WorkKind::attention) routed[{w.step, w.layer}] = w.end_ns;
+  }
+  for (const WorkRecord& w : e.works) {
+    if (w.kind != WorkKind::expert) continue;
+    ran[{w.step, w.layer}][w.expert] += w.tokens;
+    if (w.precision != Precision::native || w.start_ns < routed.at({w.step, w.layer})) steps.insert(w.step);
+  }
+  for (const auto& [key, experts] : asked) {
+    if (ran[key] != experts) steps.insert(key.first);
+  }
+  return steps;
+}
+
+TEST(Inexact, EveryActionOfALossyPolicyIsCounted) {
+  for (const char* policy :
+       {"hobbit", "hobbit:gate.skip_above=0.7,precision.low_above=0.55", "adapmoe", "adapmoe:gate.tolerance=0.02",
+        "on-demand:gate=pruned", "on-demand:gate=pruned,gate.share=0,gate.zero_below=0.4",
+        "on-demand:gate=static-capacity,gate.factor=0.1", "on-demand:precision=lowered,precision.bits=int4", "edgemoe",
+        "lookahead:gate=pruned,gate.renormalise=0"}) {
+    SCOPED_TRACE(policy);
+    const WatchedRun lossy(policy, 0.25);
+    EXPECT_EQ(recorded_inexact(lossy.run.events), worked_inexact(lossy.run.events));
+  }
+}
+
+// DAOP executes predictions from layer 5 on: even where they come true, they weigh otherwise than the router says.
+TEST(Inexact, EveryTokenThatABypassedRouterDecodedIsCounted) {
+  for (double ratio : {0.25, 1.0}) {
+    const WatchedRun daop("daop", ratio);
+    std::set<std::uint32_t> decoded;
+    for (const StepRecord& s : daop.run.events.steps) {
+      if (s.phase == Phase::decode) decoded.insert(s.step);
+    }
+    EXPECT_EQ(recorded_inexact(daop.run.events), decoded) << ratio;
+    EXPECT_GT(daop.quality.kl_sum, 0) << ratio;
+  }
+}
+
+TEST(Inexact, WithItsLossyKnobOffALossyPolicyIsExact) {
+  EmulatedRun resident("resident", 1);
+  std::vector<std::vector<std::int32_t>> expected;
+  for (const char* prompt : kPrompts) expected.push_back(resident.generate(prompt, kTokens));
+  for (const char* policy : {"daop:gate=router", "hobbit:gate.skip_above=1,precision.low_above=1",
+                             "hobbit:gate=router,precision=native", "adapmoe:gate.tolerance=0",
+                             "on-demand:gate=pruned,gate.share=0", "on-demand:gate=static-capacity,gate.factor=1",
+                             "moe-infinity:gate=pruned,gate.share=0", "edgemoe:precision=native"}) {
+    for (double ratio : {0.0, 0.125, 0.25, 0.5}) {
+      SCOPED_TRACE(policy + std::string(" at ") + std::to_string(ratio));
+      const WatchedRun off(policy, ratio);
+      EXPECT_EQ(off.quality.shadowed, std::uint64_t{std::size(kPrompts) * kTokens});
+      EXPECT_EQ(off.quality.agreed, off.quality.shadowed);
+      EXPECT_EQ(off.quality.kl_sum, 0.0);
+      EXPECT_TRUE(recorded_inexact(off.run.events).empty());
+      std::vector<std::vector<std::int32_t>> ids(std::size(kPrompts));
+      for (const TokenRecord& t : off.run.events.tokens) {
+        if (t.generated) ids[t.prompt].push_back(t.id);
+      }
+      EXPECT_EQ(ids, expected);
+    }
+  }
+}
+
+}  // namespace
+}  // namespace expertscope
