@@ -10,6 +10,8 @@ ExpertCache::ExpertCache(int layers, int experts)
     : layers_(layers),
       experts_(experts),
       entries_(static_cast<std::size_t>(layers * experts)),
+      words_((static_cast<std::size_t>(experts) + 63) / 64),
+      in_pool_(static_cast<std::size_t>(layers) * words_, 0),
       occupied_(static_cast<std::size_t>(layers), 0) {}
 
 void ExpertCache::add_slots(std::span<const SlotId> slots) {
@@ -42,12 +44,23 @@ SlotId ExpertCache::free_slot() {
   return slot;
 }
 
+void ExpertCache::enter_pool(ExpertId id) {
+  pool_word(id) |= std::uint64_t{1} << (id.expert % 64U);
+  ++occupied_[id.layer];
+  ++occupied_total_;
+}
+
+void ExpertCache::leave_pool(ExpertId id) {
+  pool_word(id) &= ~(std::uint64_t{1} << (id.expert % 64U));
+  --occupied_[id.layer];
+  --occupied_total_;
+}
+
 void ExpertCache::start_loading(ExpertId id, SlotId slot, CopyReason reason) {
   Entry& e = at(id);
   ES_ASSERT(e.state == State::absent, "loads an expert that is already there");
   e = {.state = State::loading, .slot = slot, .reason = reason};
-  ++occupied_[id.layer];
-  ++occupied_total_;
+  enter_pool(id);
   loading_.push_back(id);
 }
 
@@ -83,8 +96,7 @@ void ExpertCache::adopt(ExpertId id) {
   staged_free_.push_back(free_slot());
   staged_.erase(std::find(staged_.begin(), staged_.end(), id));
   e.staged = false;
-  ++occupied_[id.layer];
-  ++occupied_total_;
+  enter_pool(id);
 }
 
 void ExpertCache::loaded(ExpertId id) {
@@ -102,8 +114,7 @@ SlotId ExpertCache::release(ExpertId id) {
     staged_free_.push_back(e.slot);
     return e.slot;
   }
-  --occupied_[id.layer];
-  --occupied_total_;
+  leave_pool(id);
   free_.push_back(e.slot);
   return e.slot;
 }

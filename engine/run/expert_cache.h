@@ -2,6 +2,7 @@
 // is a map update; nothing is ever copied back.
 #pragma once
 
+#include <bit>
 #include <cstdint>
 #include <span>
 #include <vector>
@@ -54,14 +55,18 @@ class ExpertCache {
   SlotId take_free_slot();              // one that no expert occupies; removes it from the cache
   bool pool_has_room(int layer) const;  // another expert of this layer may be loaded without an eviction
   int pool_overflow(int layer) const;   // experts too many since the pools became smaller
-  // Experts that compete for a slot with those of this layer.
+  // Experts that compete for a slot with those of this layer, in the order of their numbers.
   template <typename F>
   void for_each_in_pool(int layer, F&& f) {
     const int first = pools_.global ? 0 : layer, last = pools_.global ? layers_ - 1 : layer;
     for (int l = first; l <= last; ++l) {
-      for (int e = 0; e < experts_; ++e) {
-        const ExpertId id{static_cast<std::uint16_t>(l), static_cast<std::uint16_t>(e)};
-        if (Entry& entry = at(id); entry.state != State::absent && !entry.staged) f(id, entry);
+      for (std::size_t word = 0; word < words_; ++word) {
+        // A copy: what is visited may leave the pool meanwhile.
+        for (std::uint64_t left = in_pool_[static_cast<std::size_t>(l) * words_ + word]; left != 0; left &= left - 1) {
+          const auto e = word * 64 + static_cast<std::size_t>(std::countr_zero(left));
+          const ExpertId id{static_cast<std::uint16_t>(l), static_cast<std::uint16_t>(e)};
+          f(id, at(id));
+        }
       }
     }
   }
@@ -93,13 +98,18 @@ class ExpertCache {
 
  private:
   std::size_t index(ExpertId id) const { return static_cast<std::size_t>(id.layer * experts_ + id.expert); }
+  std::uint64_t& pool_word(ExpertId id) { return in_pool_[id.layer * words_ + id.expert / 64U]; }
+  void enter_pool(ExpertId);
+  void leave_pool(ExpertId);
 
   int layers_, experts_;
   Precision precision_ = Precision::native;
   Pools pools_;
   int slot_count_ = 0;
   std::vector<Entry> entries_;
-  std::vector<int> occupied_;  // experts not absent, by layer
+  std::size_t words_;                   // a layer's, of:
+  std::vector<std::uint64_t> in_pool_;  // one bit an expert: neither absent nor staged
+  std::vector<int> occupied_;           // such experts, by layer
   int occupied_total_ = 0;
   int staged_slot_count_ = 0;
   std::vector<SlotId> free_, staged_free_;
