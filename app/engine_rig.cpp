@@ -1,5 +1,6 @@
 #include "app/engine_rig.h"
 
+#include <algorithm>
 #include <ctime>
 
 #include <fmt/format.h>
@@ -14,13 +15,17 @@
 namespace expertscope {
 namespace {
 
+int most_step_tokens(const RunPlan& plan) {
+  return std::max(plan.options.prefill_chunk, plan.options.sequences);
+}
+
 std::unique_ptr<Machine> make_machine(const RunPlan& plan, ThreadPool& pool, Arithmetic* arithmetic) {
   if (plan.cuda)
     return make_cuda_machine(*plan.model, pool,
                              {.max_step_tokens = plan.options.prefill_chunk, .profile = plan.calibrated});
-  return make_emulated_machine(plan.profile, plan.cost_shape,
-                               run_shape(plan.model->description(), plan.options.prefill_chunk), plan.model.get(),
-                               arithmetic);
+  RunShape shape = run_shape(plan.model->description(), most_step_tokens(plan));
+  shape.host_bytes = plan.host_bytes;
+  return make_emulated_machine(plan.profile, plan.cost_shape, shape, plan.model.get(), arithmetic);
 }
 
 // A real machine is not made to wait for its recorder: what does not fit is lost and counted, so there is more room.
@@ -35,12 +40,14 @@ EngineRig::EngineRig(const RunPlan& plan)
     : plan_(plan),
       pool_(plan.threads),
       arithmetic_(plan.cuda ? nullptr
-                            : std::make_unique<Arithmetic>(*plan.model, pool_, plan.options.prefill_chunk, 1)),
+                            : std::make_unique<Arithmetic>(*plan.model, pool_, most_step_tokens(plan),
+                                                           most_sequences(plan.options.sequences))),
       recorder_(plan.recorded ? std::make_unique<Recorder>(recorder_options(plan)) : nullptr),
       tracer_(plan.traces_gpu ? std::make_unique<CuptiTracer>(*recorder_) : nullptr),
       machine_(make_machine(plan, pool_, arithmetic_.get())),
       shadow_(plan.shadow_exact > 0
-                  ? std::make_unique<ExactShadow>(*plan.model, pool_, plan.options.prefill_chunk, 1, plan.shadow_exact)
+                  ? std::make_unique<ExactShadow>(*plan.model, pool_, most_step_tokens(plan),
+                                                  most_sequences(plan.options.sequences), plan.shadow_exact)
                   : nullptr),
       runner_(std::make_unique<Runner>(*plan.model, *machine_, recorder_.get(), plan.options)) {
   runner_->set_shadow(shadow_.get());
@@ -50,18 +57,22 @@ EngineRig::EngineRig(const RunPlan& plan)
 
 EngineRig::~EngineRig() = default;
 
-std::vector<std::int32_t> EngineRig::run(const PromptItem& prompt, int tokens) {
+int EngineRig::batch_prompts() const {
+  return plan_.mode == RunMode::text ? 1 : runner_->batch_prompts();
+}
+
+std::vector<std::vector<std::int32_t>> EngineRig::run(std::span<const BatchPrompt> prompts) {
   switch (plan_.mode) {
     case RunMode::generate:
-      return runner_->run_prompt(prompt, tokens);
+      return runner_->run_batch(prompts);
     case RunMode::forced:
-      runner_->run_forced(prompt, tokens);
+      runner_->run_batch(prompts, true);
       break;
     case RunMode::text:
-      runner_->run_text(prompt);
+      for (const BatchPrompt& prompt : prompts) runner_->run_text(prompt.item);
       break;
   }
-  return {};
+  return std::vector<std::vector<std::int32_t>>(prompts.size());
 }
 
 void EngineRig::finish_recording() {

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <memory>
+#include <span>
 #include <vector>
 
 #include "app/run_plan.h"
@@ -26,8 +27,10 @@ class EngineRig {
   Runner& runner() { return *runner_; }
   Recorder* recorder() { return recorder_.get(); }  // nullptr with --profile off
 
-  // Runs one prompt as the plan's mode says; returns the generated ids.
-  std::vector<std::int32_t> run(const PromptItem&, int tokens);
+  // How many prompts the next run() may be given.
+  int batch_prompts() const;
+  // Runs prompts together as the plan's mode says; returns the generated ids of each, none for given ones.
+  std::vector<std::vector<std::int32_t>> run(std::span<const BatchPrompt>);
 
   // After the last run, before the collector is closed: what is still under way on the device is waited for and
   // recorded. Nothing may be run afterwards.

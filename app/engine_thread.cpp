@@ -124,32 +124,29 @@ void EngineThread::drive(EngineRig& rig) {
 }
 
 void EngineThread::run_prompts(EngineRig& rig) {
-  int tokens = 0;
-  while (const std::optional<PromptItem> prompt = next_prompt(rig, tokens)) {
-    rig.run(*prompt, tokens);
+  while (true) {
+    const std::vector<BatchPrompt> prompts = next_prompts(rig);
+    if (prompts.empty()) return;
+    rig.run(prompts);
     if (stopping_) return;
   }
 }
 
-// Waits for a prompt when there is none; nothing when the run is to end.
-std::optional<PromptItem> EngineThread::next_prompt(EngineRig& rig, int& tokens) {
+// As many as are decoded together and are there. Waits for one when there is none; nothing when the run is to end.
+std::vector<BatchPrompt> EngineThread::next_prompts(EngineRig& rig) {
   while (true) {
     if (!serve_commands(rig)) return {};
-    if (!prompts_.empty()) {
-      QueuedPrompt next = std::move(prompts_.front());
+    const auto most = static_cast<std::size_t>(rig.batch_prompts());
+    std::vector<BatchPrompt> next;
+    while (!prompts_.empty() && next.size() < most) {
+      next.push_back(std::move(prompts_.front()));
       prompts_.pop_front();
-      tokens = next.tokens;
-      endless_running_ = false;
-      in_work_ = true;
-      return std::move(next.prompt);
     }
-    if (!options_.endless.empty()) {
-      tokens = plan_.tokens;
-      endless_running_ = true;
-      in_work_ = true;
-      return options_.endless[next_endless_++ % options_.endless.size()];
-    }
-    in_work_ = false;
+    endless_running_ = next.empty() && !options_.endless.empty();
+    while (endless_running_ && next.size() < most)
+      next.push_back({options_.endless[next_endless_++ % options_.endless.size()], plan_.tokens});
+    in_work_ = !next.empty();
+    if (in_work_) return next;
     publish(rig);
     wait_for_command({});
     pacer_.restart();

@@ -73,7 +73,7 @@ class EngineThread {
   void run_prompts(EngineRig&);
   bool at_boundary(EngineRig&, TimeNs now);
   bool holds(EngineRig&) const;
-  std::optional<PromptItem> next_prompt(EngineRig&, int& tokens);
+  std::vector<BatchPrompt> next_prompts(EngineRig&);
   bool serve_commands(EngineRig&);
   void apply(EngineRig&, const Command&);
   void apply_to_engine(EngineRig&, const Command&);
@@ -81,11 +81,6 @@ class EngineThread {
   void publish(EngineRig&);
   void fail(const std::string& error);
   void wait_for_command(std::optional<Pacer::Clock::time_point> until);
-
-  struct QueuedPrompt {
-    PromptItem prompt;
-    int tokens = 0;
-  };
 
   RunPlan plan_;
   LiveOptions options_;
@@ -101,12 +96,12 @@ class EngineThread {
   ScriptPlayer script_;
   Pacer pacer_;
   std::unique_ptr<SessionWriter> writer_;
-  std::deque<QueuedPrompt> prompts_;
+  std::deque<BatchPrompt> prompts_;
   LiveStatus draft_;  // what publish() copies out
   std::size_t next_endless_ = 0;
   int steps_allowed_ = 0;
   bool paused_ = false, stopping_ = false, in_work_ = false;
-  bool endless_running_ = false;  // the prompt in work is one of options_.endless
+  bool endless_running_ = false;  // the prompts in work are of options_.endless
   bool writer_failed_ = false;
 
   std::thread thread_;  // last: it uses all of the above

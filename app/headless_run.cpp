@@ -1,5 +1,6 @@
 #include "app/headless_run.h"
 
+#include <algorithm>
 #include <chrono>
 #include <csignal>
 #include <cstring>
@@ -87,11 +88,12 @@ class HeadlessRun {
   void run_prompts() {
     const auto begin = Clock::now();
     try {
-      for (const PromptItem& prompt : plan_.prompts) {
-        if (interrupted_) break;
-        const std::uint32_t before = rig_.runner().generated();
-        outputs_.push_back(rig_.run(prompt, plan_.tokens));
-        if (rig_.runner().generated() == before) outputs_.back().clear();  // it was ended before it began
+      while (outputs_.size() < plan_.prompts.size() && !interrupted_) {
+        std::vector<BatchPrompt> batch;
+        const std::size_t end =
+            std::min(plan_.prompts.size(), outputs_.size() + static_cast<std::size_t>(rig_.batch_prompts()));
+        for (std::size_t i = outputs_.size(); i < end; ++i) batch.push_back({plan_.prompts[i], plan_.tokens});
+        for (std::vector<std::int32_t>& output : rig_.run(batch)) outputs_.push_back(std::move(output));
       }
       script_.report_rest(rig_.recorder(), rig_.runner().generated());
     } catch (...) {

@@ -62,7 +62,7 @@ void add_workload_options(CLI::App& app, RunRequest& request) {
   app.add_option("--seed", request.seed, "Seed of the draws, 0 to 2^63-1 [0]")
       ->type_name("N")
       ->check(whole_range(0, std::numeric_limits<std::int64_t>::max()));
-  app.add_option("--sequences", request.sequences, "Sequences decoded together; this version runs 1 [1]")
+  app.add_option("--sequences", request.sequences, "Prompts decoded together, on emulated machines; a step gives each of them a token [1]")
       ->type_name("N")
       ->check(whole_range(1, 1024));
   app.add_flag("--stop-at-eos", request.stop_at_eos,
@@ -176,12 +176,8 @@ void add_run_options(CLI::App& app, RunRequest& request) {
 }
 
 void refuse_unsupported(const RunRequest& request) {
-  if (request.host_bytes)
-    throw InputError(
-        "--host-bytes: this version has no storage tier yet; all experts are kept in host memory, leave the option "
-        "out");
-  if (request.sequences > 1)
-    throw InputError("--sequences: this version decodes one sequence at a time; leave the option out");
+  if (request.sequences > 1 && !request.text.empty())
+    throw InputError("--sequences: with --text nothing is decoded, one text is read; leave one of the options out");
 }
 
 int core_count() {

@@ -1,5 +1,6 @@
 #include "app/run_plan.h"
 
+#include <algorithm>
 #include <optional>
 
 #include <fmt/format.h>
@@ -61,10 +62,14 @@ PolicySpec choose_policy(const std::string& spec) {
   });
 }
 
-PromptItem default_prompt() {
-  for (PromptItem& prompt : load_prompts(demo_prompts_path()))
-    if (prompt.workload == "tale") return std::move(prompt);
-  throw InputError(demo_prompts_path().string() + ": holds no tale; give a --prompt");
+// A tale of the demo's, and as many of the prompts after it as are decoded together.
+std::vector<PromptItem> default_prompts(int sequences) {
+  std::vector<PromptItem> prompts = load_prompts(demo_prompts_path());
+  const auto tale = std::ranges::find(prompts, "tale", &PromptItem::workload);
+  if (tale == prompts.end()) throw InputError(demo_prompts_path().string() + ": holds no tale; give a --prompt");
+  std::ranges::rotate(prompts, tale);
+  prompts.resize(std::min(prompts.size(), static_cast<std::size_t>(sequences)));
+  return prompts;
 }
 
 std::vector<PromptItem> choose_prompts(const RunRequest& request, const Model& model) {
@@ -86,7 +91,7 @@ std::vector<PromptItem> choose_prompts(const RunRequest& request, const Model& m
   if (!model.has_tokenizer())
     throw InputError(
         "this model has no tokenizer that this version reads; give a prompt with --prompt-ids or --ids-file");
-  return {default_prompt()};
+  return default_prompts(request.sequences);
 }
 
 void check_recording(const RunRequest& request) {
@@ -143,8 +148,24 @@ void choose_run_options(const RunRequest& request, const Model& model, RunOption
   options.sampling = {request.temperature, request.top_p, request.seed};
   check(options.sampling);
   options.stop_at_eos = request.stop_at_eos;
+  options.sequences = request.sequences;
   options.record_gates = request.record_gates.value_or(kMaxLookahead);
   options.record_logits = request.record_logits;
+}
+
+void note_sequences(RunPlan& plan) {
+  const auto wanted = static_cast<std::size_t>(plan.options.sequences);
+  if (wanted > 1 && plan.cuda)
+    throw InputError(
+        "--sequences: a CUDA machine decodes one sequence at a time; use --machine emulated:PROFILE or leave the "
+        "option "
+        "out");
+  if (plan.prompts.size() >= wanted) return;
+  const std::string text =
+      fmt::format("--sequences {}: there {} {} prompt{}, so that fewer are decoded together", wanted,
+                  plan.prompts.size() == 1 ? "is" : "are", plan.prompts.size(), plan.prompts.size() == 1 ? "" : "s");
+  plan.notices.push_back(text);
+  plan.health.push_back({"sequences.fewer_prompts", Severity::info, 1, text + "."});
 }
 
 }  // namespace
@@ -190,6 +211,11 @@ RunPlan make_plan(const RunRequest& request) {
   if (plan.options.prior) {
     if (auto note = note_of_prior(*plan.options.prior, plan.model->file_sha256())) plan.health.push_back(*note);
   }
+  plan.host_bytes = request.host_bytes;
+  if (plan.cuda && plan.host_bytes)
+    throw InputError(
+        "--host-bytes: the storage tier is there on emulated machines alone; on this GPU all experts are kept in host "
+        "memory, leave the option out");
   if (plan.cuda) {
     plan.options.prefill_chunk = kCudaPrefillChunk;
     // Recorded gates cost real time here: without a wish, only what the policy uses.
@@ -198,6 +224,7 @@ RunPlan make_plan(const RunRequest& request) {
   plan.mode = !request.text.empty() ? RunMode::text : request.forced ? RunMode::forced : RunMode::generate;
   plan.prompts = choose_prompts(request, *plan.model);
   for (PromptItem& prompt : plan.prompts) fill_ids(prompt, *plan.model);
+  note_sequences(plan);
   plan.tokens = request.tokens;
   plan.threads = request.threads > 0 ? request.threads : core_count();
   plan.recorded = request.profile != "off";

@@ -74,12 +74,14 @@ struct StepInput {
   std::span<const TokenInput> tokens;
 };
 
-// Expert slots that a policy wants: those of the main pool, of a second one of lower precision, and for staging.
+// Expert slots that a policy wants: those of the main pool, of a second one of lower precision, and for staging; and the
+// sequences whose KV caches are held beside them.
 struct SlotCounts {
   int main = 0, staging = 0;
   Precision high_precision = Precision::native;  // of the main pool
   int low = 0;
   Precision low_precision = Precision::native;
+  int sequences = 1;
 };
 
 class Machine {
@@ -138,6 +140,9 @@ class Machine {
   // Logits of a token that wanted them, after wait_logits(); empty where the arithmetic is switched off.
   virtual std::span<const float> logits(int token) const = 0;
   virtual void reset_sequence(int sequence) = 0;
+  // KV caches of so many sequences are counted as memory from now on; ensure_fits was asked. A machine that decodes one
+  // sequence at a time has nothing to do.
+  virtual void hold_sequences(int) {}
 
   // Host work between the calls: an emulated machine charges the profile's constant, a real one takes the clock.
   virtual void begin_host_work(WorkKind) = 0;

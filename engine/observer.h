@@ -77,11 +77,15 @@ struct ResidencyRecord {
   std::uint8_t device = 0;
 };
 
-// One forward pass. Decode steps of one sequence carry one token.
+// A step that forwards tokens of several prompts. Its tokens then are one each of those prompts whose tokens it sampled:
+// TokenRecords of the step name them, in the order of its tokens.
+inline constexpr std::uint32_t kSeveralPrompts = 0xffffffff;
+
+// One forward pass. Decode steps carry one token of each sequence of their batch.
 struct StepRecord {
   TimeNs start_ns = 0, end_ns = 0;  // from accepting the tokens to the sampled token, sampling included
   std::uint32_t step = 0;
-  std::uint32_t prompt = 0;  // index of the prompt (batch 1)
+  std::uint32_t prompt = 0;  // index of the prompt, or kSeveralPrompts
   std::uint32_t epoch = 0;
   std::uint32_t first_position = 0;   // KV position of the first token
   std::uint32_t first_generated = 0;  // generated tokens of the whole run before this step
@@ -171,6 +175,7 @@ struct PromptRecord {
   TimeNs at_ns = 0;
   std::string workload;  // its list in --prompts, else ""
   std::string text;      // as given; for raw ids the decoded text
+  std::uint32_t sequence = 0;  // its place among the prompts that are decoded together; 0 begins such a batch
 };
 
 // A mark that the user set.

@@ -40,6 +40,7 @@ struct RunInfo {
   // recording
   int recorded_gates = 0;  // gates of coming layers that are recorded
   int prefill_chunk = 0;   // most tokens of one prefill step
+  int sequences = 1;       // most tokens of one decode step
   // start
   std::string policy_spec;
   double cache_ratio = 0;

@@ -17,7 +17,7 @@ namespace expertscope {
 namespace {
 
 constexpr std::int64_t kFirstSchemaWithGpuTables = 2;
-constexpr std::int64_t kFirstSchemaWithShadows = 3;  // and with revised demands
+constexpr std::int64_t kFirstSchemaWithShadows = 3;  // and with revised demands, and prompts' sequences
 
 // One table that grows: reads the rows after the last one seen. The first column is the key that says so.
 struct Cursor {
@@ -102,7 +102,9 @@ SessionReader::State::State(const std::string& file, Check check)
       tokens(db, "token", "id", "at_ns, step, prompt, position, token_id, generated"),
       epochs(db, "epoch", "epoch",
              "epoch, step, at_token, at_ns, source, change, policy_spec, cache_ratio, cache_bytes, slots, cache_reset"),
-      prompts(db, "prompt", "prompt", "prompt, first_step, at_ns, workload, text"),
+      prompts(db, "prompt", "prompt",
+              std::string("prompt, first_step, at_ns, workload, text, ") +
+                  (schema < kFirstSchemaWithShadows ? "0" : "sequence")),
       marks(db, "mark", "id", "at_ns, at_token, text"),
       health(db, "health", "id", "code, severity, count, text"),
       logits(db, "logit", "id", "prompt, rank, token_id, logit"),

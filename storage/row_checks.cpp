@@ -226,6 +226,7 @@ std::optional<PromptRecord> RowChecks::prompt(const sqlite::Statement& row, int 
   p.at_ns = f.time();
   p.workload = f.text(kLongestName);
   p.text = f.text(kLongestText);
+  p.sequence = f.integer<std::uint32_t>(kMax16);
   return if_sound(f, std::move(p));
 }
 

@@ -479,6 +479,10 @@ ALTER TABLE quality ADD COLUMN kl_sum REAL NOT NULL DEFAULT 0;
 ALTER TABLE quality ADD COLUMN shadowed INTEGER NOT NULL DEFAULT 0;
 ALTER TABLE quality ADD COLUMN agreed INTEGER NOT NULL DEFAULT 0;
 
+-- Its place among the prompts that are decoded together; 0 begins such a batch. A step of several prompts has
+-- step.prompt 4294967295 and one token of each prompt whose token it sampled: token.step says which.
+ALTER TABLE prompt ADD COLUMN sequence INTEGER NOT NULL DEFAULT 0;
+
 DROP VIEW v_demand;
 CREATE VIEW v_demand AS
 SELECT d.id, d.step, h.name AS phase, s.epoch, d.layer, d.expert, d.asked_ns, d.ready_ns, d.ready_ns - d.asked_ns AS wait_ns,

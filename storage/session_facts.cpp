@@ -22,7 +22,7 @@ constexpr double kMaxClockNs = 1e18;  // more than thirty years since boot
 constexpr double kAnyInt = std::numeric_limits<int>::max();
 
 // Facts that came after the first schema: a session without them has their default.
-constexpr std::string_view kLaterFacts[] = {"machine.clock_origin_ns"};
+constexpr std::string_view kLaterFacts[] = {"machine.clock_origin_ns", "recording.sequences"};
 
 // Calls visit(key, member, smallest, largest) for each fact. Info is RunInfo or const RunInfo.
 template <typename Info, typename Visit>
@@ -47,6 +47,7 @@ void for_each_fact(Info& info, Visit&& visit) {
   visit("machine.gpu_bytes_per_s", info.gpu_bytes_per_s, 0, kMaxBytesPerSecond);
   visit("machine.clock_origin_ns", info.clock_origin_ns, 0, kMaxClockNs);
   visit("recording.gates", info.recorded_gates, 0, kMaxLookahead);
+  visit("recording.sequences", info.sequences, 1, 1 << 16);
   visit("recording.prefill_chunk_tokens", info.prefill_chunk, 0, kAnyInt);
   visit("start.policy_spec", info.policy_spec, 0, 0);
   visit("start.cache_ratio", info.cache_ratio, 0, 1);

@@ -41,7 +41,7 @@ SessionTables::SessionTables(sqlite::Database& db)
                         "epoch, step, at_token, at_ns, source, change, policy_spec, cache_ratio, cache_bytes, slots, "
                         "cache_reset",
                         11)),
-      prompt_(db, insert_sql("prompt", "prompt, first_step, at_ns, workload, text", 5)),
+      prompt_(db, insert_sql("prompt", "prompt, first_step, at_ns, workload, text, sequence", 6)),
       mark_(db, insert_sql("mark", "at_ns, at_token, text", 3)),
       health_(db, insert_sql("health", "code, severity, count, text", 4)),
       logit_(db, insert_sql("logit", "prompt, rank, token_id, logit", 4)),
@@ -102,7 +102,8 @@ void SessionTables::insert_experts(const Batch& batch) {
 
 void SessionTables::insert_texts(const Batch& batch) {
   for (const auto& [id, bytes] : batch.pieces) insert_row(piece_, id, Blob{bytes});
-  for (const PromptRecord& p : batch.prompts) insert_row(prompt_, p.prompt, p.first_step, p.at_ns, p.workload, p.text);
+  for (const PromptRecord& p : batch.prompts)
+    insert_row(prompt_, p.prompt, p.first_step, p.at_ns, p.workload, p.text, p.sequence);
   for (const TokenRecord& t : batch.tokens) insert_row(token_, t.at_ns, t.step, t.prompt, t.index, t.id, t.generated);
 }
 

@@ -29,12 +29,12 @@ bool names_a_workload(const RunRequest& run) {
   return run.prompt || !run.prompt_ids.empty() || !run.ids_file.empty() || !run.prompts.empty() || !run.text.empty();
 }
 
-// The demo's prompts, beginning with the one after the prompt that the run starts with.
+// The demo's prompts, beginning with the one after the prompts that the run starts with.
 std::vector<PromptItem> endless_prompts(const RunPlan& plan) {
   std::vector<PromptItem> prompts = load_prompts(demo_prompts_path());
   for (PromptItem& prompt : prompts) fill_ids(prompt, *plan.model);
-  const auto first = std::ranges::find(prompts, plan.prompts.front().text, &PromptItem::text);
-  if (first != prompts.end()) std::ranges::rotate(prompts, first + 1);
+  const auto last = std::ranges::find(prompts, plan.prompts.back().text, &PromptItem::text);
+  if (last != prompts.end()) std::ranges::rotate(prompts, last + 1);
   return prompts;
 }
 

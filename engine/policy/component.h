@@ -121,6 +121,9 @@ class Predictor : public Component {
   virtual bool uses_gates() const { return false; }              // needs the gates of coming layers (--record-gates)
   virtual bool predicts_at_step_start() const { return false; }  // also before a step's first layer, without routes
   virtual bool needs_future() const { return false; }
+  // What the token that a sequence goes on with will want, [layer * experts + expert] as in PolicyState; before it is
+  // forwarded. Empty where nothing is forecast for a single token.
+  virtual std::vector<float> forecast(const PolicyContext&, const TokenInput&) { return {}; }
   // Candidates for up to `depth` coming layers, nearest layer first, most probable first.
   virtual void predict(const PolicyContext&, const LayerRoutes&, int depth, std::vector<Candidate>& out) = 0;
 };
@@ -210,7 +213,16 @@ class CapacitySplitter : public Component {
 class Scheduler : public Component {
  public:
   virtual void order(const PolicyContext&, std::span<DemandView>) const = 0;
+  // So many times --sequences are held, and take turns: each round gives every sequence one token, a batch a step.
+  virtual int batches() const { return 1; }
+  // Before a round: which batch each sequence joins. `batch` comes in the given order; the sizes must stay.
+  // `forecasts`: of each next token, empty where its predictor has none.
+  virtual void regroup(const PolicyContext&, std::span<const TokenInput> next,
+                       std::span<const std::vector<float>> forecasts, std::span<int> batch) {
+    (void)next, (void)forecasts, (void)batch;
+  }
 };
+inline constexpr int kMostBatches = 2;
 
 // Values of one component's parameters, checked against its declaration.
 class Parameters {

@@ -97,7 +97,7 @@ const PresetDecl kPresets[] = {
      .paper = "ExpertFlow (arXiv 2410.17954)",
      .help = "Fills the cache with what coming layers are forecast to want, and corrects it by each router.",
      .components = {"routing-path", "forecast", "forecast", "empty", "fetch", "router", "native", "global",
-                    "resident-first"}},
+                    "alike-tokens"}},
     {.name = "read-me",
      .paper = "Read-ME (arXiv 2410.19123)",
      .help = "Routes are known ahead: copies what is needed next and evicts what is needed last.",

@@ -67,6 +67,7 @@ const std::vector<ComponentEntry>& entries() {
       scheduler_resident_first(),
       scheduler_by_id(),
       scheduler_by_load(),
+      scheduler_alike_tokens(),
   };
   return all;
 }

@@ -34,12 +34,25 @@ Executor::Executor(Machine& machine, Observer* observer, const ExecutorShape& sh
   context_.machine = &machine;
 }
 
-void Executor::sequence_begins() {
+int Executor::sequences_held(const Policy& policy) const {
+  return shape_.sequences > 1 ? shape_.sequences * policy.scheduler->batches() : 1;
+}
+
+void Executor::sequence_begins(int sequence) {
+  sequences_begun_ = sequence + 1;
+  if (sequence > 0) return;
   for (ExpertUse& u : use_) {
     u.uses_in_sequence = u.tokens_in_sequence = u.low_tokens_in_sequence = u.last_token = 0;
   }
   context_.tokens = 0;
   policy_->each([&](Component& c) { c.sequence_begins(context_); });
+}
+
+void Executor::regroup(std::span<const TokenInput> next, std::span<int> batch) {
+  if (policy_->scheduler->batches() == 1) return;
+  std::vector<std::vector<float>> forecasts;
+  for (const TokenInput& token : next) forecasts.push_back(policy_->predictor->forecast(context_, token));
+  policy_->scheduler->regroup(context_, next, forecasts, batch);
 }
 
 // Tick 0 means never: the first layer of the first step is tick 1.

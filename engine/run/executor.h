@@ -20,6 +20,7 @@ namespace expertscope {
 struct ExecutorShape {
   int layers = 0, experts = 0, top_k = 0;
   int recorded_gates = 0;  // gates of coming layers recorded beyond what the policy uses
+  int sequences = 1;       // whose tokens share a decode step
 };
 
 class Executor {
@@ -33,7 +34,16 @@ class Executor {
   void configure(const PolicySpec&, int slots, bool reset_cache);
   void wait_for_placement();
 
-  void sequence_begins();
+  // A prompt is about to be read into the KV cache of that number. Sequence 0 begins a batch of prompts that are
+  // decoded together: for policies the batch is one sequence.
+  void sequence_begins(int sequence);
+  // How many sequences a new batch may hold: those of a step, times the batches among which the policy's scheduler
+  // divides them.
+  int sequences_held() const { return sequences_held(*policy_); }
+  // Divides sequences into batches of at most shape.sequences for one token each: `batch` comes with the given order
+  // cut into pieces of nearly equal size, and goes as the policy's scheduler wants it. `next`: each sequence's next
+  // token.
+  void regroup(std::span<const TokenInput> next, std::span<int> batch);
   // One forward pass; leaves the logits on the machine. `given`: recorded routes ordered by layer, then token; empty =
   // live.
   void run_step(const StepInput&, Phase, std::span<const RouteRecord> given);
@@ -65,6 +75,7 @@ class Executor {
 
   void run_layer(int layer, std::span<const RouteRecord> given);
   std::uint64_t first_tick(std::uint32_t step) const;
+  int sequences_held(const Policy&) const;
 
   // --- plan
   void begin_plan();
@@ -127,6 +138,7 @@ class Executor {
   PolicyState state_;
   std::vector<ExpertUse> use_;
   std::uint64_t uses_planned_ = 0, loads_ = 0;
+  int sequences_begun_ = 0;  // of the batch in work
   std::vector<SlotId> staging_;
   std::size_t next_staging_ = 0;
 

@@ -30,11 +30,14 @@ void Executor::configure(const PolicySpec& spec, int slots, bool reset_cache) {
                     to_string(spec)));
   }
   const PoolSizes sizes = pool_sizes(*policy, slots);
+  const int sequences = std::max(sequences_begun_, sequences_held(*policy));
   machine_.ensure_fits({.main = sizes.high,
                         .staging = kStagingSlots + policy->prefetcher->staging_slots(),
                         .high_precision = policy->precision->high(),
                         .low = sizes.low,
-                        .low_precision = policy->precision->low()});
+                        .low_precision = policy->precision->low(),
+                        .sequences = sequences});
+  machine_.hold_sequences(sequences);
   machine_.prepare(policy->precision->high());
   machine_.prepare(policy->precision->low());
   const bool other_versions =

@@ -10,7 +10,7 @@
 #include "engine/machines/emulated_machine.h"
 #include "engine/run/epochs.h"
 #include "engine/run/executor.h"
-#include "engine/run/recorded_ids.h"
+#include "engine/run/recorded_tokens.h"
 
 namespace expertscope {
 namespace {
@@ -43,11 +43,16 @@ class RecordedFuture final : public Future {
 RunShape shape_of(const RecordedRun& run) {
   int most_tokens = 1;
   for (const StepRecord& s : run.steps) most_tokens = std::max<int>(most_tokens, s.tokens);
-  return {.layers = run.info.layers,
-          .experts = run.info.experts,
-          .top_k = run.info.top_k,
-          .context = run.info.context,
-          .max_step_tokens = most_tokens};
+  RunShape shape{.layers = run.info.layers,
+                 .experts = run.info.experts,
+                 .top_k = run.info.top_k,
+                 .context = run.info.context,
+                 .max_step_tokens = most_tokens};
+  // A host store smaller than all experts was a bounded one.
+  const std::int64_t all = std::int64_t{run.info.layers} * run.info.experts * run.info.expert_bytes;
+  if (run.info.memory.host_bytes > 0 && run.info.memory.host_bytes < all)
+    shape.host_bytes = run.info.memory.host_bytes;
+  return shape;
 }
 
 // The changes that a request makes: the recorded ones, or one from the start.
@@ -124,18 +129,6 @@ class StepRoutes {
   std::vector<std::pair<std::uint32_t, std::size_t>> first_;  // step, index of its first route
 };
 
-std::vector<TokenInput> tokens_of(const StepRecord& step, RecordedIds& recorded) {
-  const std::vector<std::int32_t> ids = recorded.of(step);
-  std::vector<TokenInput> tokens(step.tokens);
-  for (std::size_t i = 0; i < tokens.size(); ++i) {
-    tokens[i] = {.id = ids[i],
-                 .sequence = 0,
-                 .position = static_cast<int>(step.first_position + i),
-                 .wants_logits = i + step.logits >= tokens.size()};
-  }
-  return tokens;
-}
-
 }  // namespace
 
 std::string why_not(const RecordedRun& run, const ReplayRequest& request) {
@@ -161,12 +154,13 @@ void replay(const RecordedRun& run, const ReplayRequest& request, Observer& obse
     prior = parse_prior(run.info.prior_json, "the session's prior", run.info.layers, run.info.experts);
   const RecordedFuture future(run);
   const StepRoutes routes(run);
-  RecordedIds ids(run.tokens, run.info.context);
+  RecordedTokens recorded_tokens(run.tokens, run.prompts, run.info.context);
   Executor executor(*machine, &observer,
                     {.layers = run.info.layers,
                      .experts = run.info.experts,
                      .top_k = run.info.top_k,
-                     .recorded_gates = run.info.recorded_gates},
+                     .recorded_gates = run.info.recorded_gates,
+                     .sequences = run.info.sequences},
                     prior ? &*prior : nullptr, &future);
   Epochs epochs(executor, *machine, &observer, run.info.expert_bytes, run.info.layers * run.info.experts);
 
@@ -195,7 +189,7 @@ void replay(const RecordedRun& run, const ReplayRequest& request, Observer& obse
   for (const StepRecord& recorded : run.steps) {
     apply_changes(recorded.step);
     for (; next_prompt < run.prompts.size() && run.prompts[next_prompt].first_step <= recorded.step; ++next_prompt) {
-      executor.sequence_begins();
+      executor.sequence_begins(static_cast<int>(run.prompts[next_prompt].sequence));
       PromptRecord prompt = run.prompts[next_prompt];
       prompt.at_ns = machine->now();
       observer.on_prompt(prompt);
@@ -203,9 +197,9 @@ void replay(const RecordedRun& run, const ReplayRequest& request, Observer& obse
     StepRecord step = recorded;
     step.start_ns = machine->now();
     step.epoch = epochs.current();
-    const std::vector<TokenInput> tokens = tokens_of(recorded, ids);
+    const std::vector<TokenInput> tokens = recorded_tokens.of(recorded);
     executor.run_step({.step = recorded.step, .tokens = tokens}, recorded.phase, routes.of(recorded));
-    if (recorded.sampled > 0) {
+    for (int i = 0; i < recorded.sampled; ++i) {
       machine->begin_host_work(WorkKind::sampling);
       machine->end_host_work();
     }

@@ -37,7 +37,32 @@ LogitsRecord best_logits(std::uint32_t prompt, std::span<const float> logits, in
   return record;
 }
 
+// A prompt in work, in the KV cache of its number.
+struct Sequence {
+  std::uint32_t prompt = 0;
+  int number = 0;
+  int position = 0;                   // of its next token in the KV cache
+  std::vector<std::int32_t> history;  // tokens forwarded
+  std::vector<std::int32_t> output;   // generated ones
+};
+
+// Tokens of one sequence that follow each other in a step.
+struct Piece {
+  Sequence* sequence = nullptr;
+  std::span<const std::int32_t> ids;
+  std::int32_t forced = -1;  // taken instead of a sampled one
+};
+
 }  // namespace
+
+// A prompt and how it goes on.
+struct Runner::Job {
+  PromptItem item;
+  int tokens = 0;
+  std::vector<std::int32_t> forced;  // its tokens, where they are given
+
+  std::int32_t forced_at(std::size_t i) const { return forced.empty() ? -1 : forced[i]; }
+};
 
 struct Runner::State {
   State(const Model& m, Machine& ma, Observer* o, const RunOptions& opt)
@@ -50,7 +75,8 @@ struct Runner::State {
                  {.layers = m.description().layers,
                   .experts = m.description().router.experts,
                   .top_k = m.description().router.top_k,
-                  .recorded_gates = opt.record_gates},
+                  .recorded_gates = opt.record_gates,
+                  .sequences = opt.sequences},
                  options.prior ? &*options.prior : nullptr, nullptr) {}
 
   // --- set-up
@@ -61,16 +87,21 @@ struct Runner::State {
 
   // --- prompts
   void check_ids(std::span<const std::int32_t> ids) const;
-  void begin_prompt(const PromptItem& item);
+  Sequence begin_prompt(const PromptItem& item, int number);
   bool boundary() { return !hook || hook(generated, machine.now()); }
-  void prefill(std::span<const std::int32_t> ids, bool logits_of_last);
-  void shift_context();
-  void step(std::span<const std::int32_t> ids, Phase phase, int wanted_logits, bool sample, std::int32_t forced);
-  void forget_sequence();
+  void prefill(Sequence& s, std::span<const std::int32_t> ids, bool logits_of_last);
+  void shift_context(Sequence& s);
+  void step(std::span<const Piece> pieces, Phase phase, int wanted_logits, bool sample);
+  void forward(Sequence& s, std::span<const std::int32_t> ids, int wanted_logits);
+  std::int32_t sample_for(const Piece& piece, int token);
+  void forget(const Sequence& s);
   void compare_with_exact(int token);
   void report_quality(QualityRecord quality);
   void emit_token(const TokenRecord& token);
-  void generate(const PromptItem& item, int tokens, std::span<const std::int32_t> forced);
+  std::vector<std::vector<std::int32_t>> generate(std::span<const Job> jobs);
+  void read_prompt(Sequence& s, const Job& job);
+  bool goes_on(const Sequence& s, const Job& job) const;
+  std::vector<int> batches_of(std::span<const Piece> live);
   int context() const { return model.description().context; }
 
   // --- commands
@@ -88,10 +119,6 @@ struct Runner::State {
 
   std::uint32_t next_step = 0, prompts = 0, generated = 0;
   std::set<std::int32_t> known_pieces;
-  // The prompt in work.
-  std::vector<std::int32_t> history;  // tokens forwarded in its sequence
-  int position = 0;                   // of the next token in the KV cache
-  std::vector<std::int32_t> output;
   std::function<void(int first)> after_logits;  // reads the machine's logits when a step is over
   ExactShadow* shadow = nullptr;
 };
@@ -110,6 +137,7 @@ void Runner::State::describe() {
   info.vocab = d.vocab;
   info.recorded_gates = options.record_gates;
   info.prefill_chunk = options.prefill_chunk;
+  info.sequences = options.sequences;
   info.policy_spec = to_string(options.policy);
   info.sampling_json = nlohmann::ordered_json{{"temperature", options.sampling.temperature},
                                               {"top_p", options.sampling.top_p},
@@ -162,21 +190,23 @@ void Runner::State::note_tokenizer() const {
 
 // --- prompts
 
-void Runner::State::begin_prompt(const PromptItem& item) {
-  forget_sequence();
-  executor.sequence_begins();
-  history.clear();
-  position = 0;
-  output.clear();
+Sequence Runner::State::begin_prompt(const PromptItem& item, int number) {
+  Sequence s;
+  s.prompt = prompts++;
+  s.number = number;
+  forget(s);
+  executor.sequence_begins(number);
   if (observer != nullptr) {
-    PromptRecord record{.prompt = prompts,
+    PromptRecord record{.prompt = s.prompt,
                         .first_step = next_step,
                         .at_ns = machine.now(),
                         .workload = item.workload,
-                        .text = item.text};
+                        .text = item.text,
+                        .sequence = static_cast<std::uint32_t>(number)};
     if (item.text.empty() && model.has_tokenizer()) record.text = model.tokenizer().decode(item.ids);
     observer->on_prompt(record);
   }
+  return s;
 }
 
 void Runner::State::emit_token(const TokenRecord& token) {
@@ -186,9 +216,9 @@ void Runner::State::emit_token(const TokenRecord& token) {
   observer->on_event(token);
 }
 
-void Runner::State::forget_sequence() {
-  machine.reset_sequence(0);
-  if (shadow != nullptr) shadow->reset_sequence(0);
+void Runner::State::forget(const Sequence& s) {
+  machine.reset_sequence(s.number);
+  if (shadow != nullptr) shadow->reset_sequence(s.number);
 }
 
 // The machine's logits of a token of the last step beside the exact ones.
@@ -203,71 +233,86 @@ void Runner::State::report_quality(QualityRecord quality) {
 }
 
 // The KV cache is full: it is forgotten and filled again with the last half of what it held.
-void Runner::State::shift_context() {
-  const auto keep = std::min<std::size_t>(history.size(), static_cast<std::size_t>(context() / 2));
-  const std::vector<std::int32_t> last(history.end() - static_cast<std::ptrdiff_t>(keep), history.end());
-  forget_sequence();
-  position = 0;
-  history.clear();
+void Runner::State::shift_context(Sequence& s) {
+  const auto keep = std::min<std::size_t>(s.history.size(), static_cast<std::size_t>(context() / 2));
+  const std::vector<std::int32_t> last(s.history.end() - static_cast<std::ptrdiff_t>(keep), s.history.end());
+  forget(s);
+  s.position = 0;
+  s.history.clear();
   if (observer != nullptr) {
     observer->on_health({.code = "context.shifted",
                          .severity = Severity::info,
                          .count = 1,
                          .text = "the context was full: the run went on from its last half"});
   }
-  prefill(last, false);
+  prefill(s, last, false);
 }
 
-void Runner::State::step(std::span<const std::int32_t> ids, Phase phase, int wanted_logits, bool sample,
-                         std::int32_t forced) {
-  std::vector<TokenInput> tokens(ids.size());
-  for (std::size_t i = 0; i < ids.size(); ++i) {
-    const bool wants = i + static_cast<std::size_t>(wanted_logits) >= ids.size();
-    tokens[i] = {.id = ids[i], .sequence = 0, .position = position + static_cast<int>(i), .wants_logits = wants};
+std::int32_t Runner::State::sample_for(const Piece& piece, int token) {
+  machine.begin_host_work(WorkKind::sampling);
+  const std::int32_t id = piece.forced >= 0 ? piece.forced : sampler.sample(machine.logits(token));
+  machine.end_host_work();
+  return id;
+}
+
+// One forward pass. The last `wanted_logits` of all tokens get logits; `sample`: each sequence is given its next token.
+void Runner::State::step(std::span<const Piece> pieces, Phase phase, int wanted_logits, bool sample) {
+  std::vector<TokenInput> tokens;
+  std::vector<int> last;  // token of each piece
+  for (const Piece& p : pieces) {
+    for (std::size_t i = 0; i < p.ids.size(); ++i) {
+      tokens.push_back(
+          {.id = p.ids[i], .sequence = p.sequence->number, .position = p.sequence->position + static_cast<int>(i)});
+    }
+    last.push_back(static_cast<int>(tokens.size()) - 1);
   }
+  const std::size_t first_wanted = tokens.size() - static_cast<std::size_t>(wanted_logits);
+  for (std::size_t i = first_wanted; i < tokens.size(); ++i) tokens[i].wants_logits = true;
   StepRecord record{.start_ns = machine.now(),
                     .step = next_step,
-                    .prompt = prompts,
+                    .prompt = pieces.size() == 1 ? pieces[0].sequence->prompt : kSeveralPrompts,
                     .epoch = epochs->current(),
-                    .first_position = static_cast<std::uint32_t>(position),
+                    .first_position = static_cast<std::uint32_t>(tokens[0].position),
                     .first_generated = generated,
-                    .tokens = static_cast<std::uint16_t>(ids.size()),
-                    .sampled = static_cast<std::uint16_t>(sample ? 1 : 0),
+                    .tokens = static_cast<std::uint16_t>(tokens.size()),
+                    .sampled = static_cast<std::uint16_t>(sample ? pieces.size() : 0),
                     .logits = static_cast<std::uint16_t>(wanted_logits),
                     .phase = phase};
   executor.run_step({.step = next_step, .tokens = tokens}, phase, {});
-  if (sample) {
-    machine.begin_host_work(WorkKind::sampling);
-    const std::int32_t id = forced >= 0 ? forced : sampler.sample(machine.logits(static_cast<int>(ids.size()) - 1));
-    machine.end_host_work();
-    output.push_back(id);
-  }
+  for (std::size_t i = 0; i < record.sampled; ++i) pieces[i].sequence->output.push_back(sample_for(pieces[i], last[i]));
   record.end_ns = machine.now();
   if (observer != nullptr) observer->on_event(record);
-  if (sample) {
+  for (std::size_t i = 0; i < record.sampled; ++i) {
     emit_token({.at_ns = record.end_ns,
                 .step = next_step,
-                .prompt = prompts,
-                .index = generated,
-                .id = output.back(),
+                .prompt = pieces[i].sequence->prompt,
+                .index = generated++,
+                .id = pieces[i].sequence->output.back(),
                 .generated = true});
-    ++generated;
   }
   if (shadow != nullptr && shadow->wants_more()) shadow->step(tokens);
-  if (sample) compare_with_exact(static_cast<int>(ids.size()) - 1);
-  if (after_logits) after_logits(static_cast<int>(ids.size()) - wanted_logits);
+  for (std::size_t i = 0; i < record.sampled; ++i) compare_with_exact(last[i]);
+  if (after_logits) after_logits(static_cast<int>(first_wanted));
   ++next_step;
-  position += static_cast<int>(ids.size());
-  history.insert(history.end(), ids.begin(), ids.end());
+  for (const Piece& p : pieces) {
+    p.sequence->position += static_cast<int>(p.ids.size());
+    p.sequence->history.insert(p.sequence->history.end(), p.ids.begin(), p.ids.end());
+  }
+}
+
+// Forwards tokens in one step; nothing is sampled.
+void Runner::State::forward(Sequence& s, std::span<const std::int32_t> ids, int wanted_logits) {
+  const Piece piece{.sequence = &s, .ids = ids};
+  step({&piece, 1}, Phase::prefill, wanted_logits, false);
 }
 
 // Forwards tokens in chunks; nothing is sampled.
-void Runner::State::prefill(std::span<const std::int32_t> ids, bool logits_of_last) {
+void Runner::State::prefill(Sequence& s, std::span<const std::int32_t> ids, bool logits_of_last) {
   while (!ids.empty()) {
-    if (position == context()) shift_context();
-    const auto n = std::min(
-        {ids.size(), static_cast<std::size_t>(options.prefill_chunk), static_cast<std::size_t>(context() - position)});
-    step(ids.first(n), Phase::prefill, logits_of_last && n == ids.size() ? 1 : 0, false, -1);
+    if (s.position == context()) shift_context(s);
+    const auto n = std::min({ids.size(), static_cast<std::size_t>(options.prefill_chunk),
+                             static_cast<std::size_t>(context() - s.position)});
+    forward(s, ids.first(n), logits_of_last && n == ids.size() ? 1 : 0);
     ids = ids.subspan(n);
   }
 }
@@ -281,44 +326,96 @@ void Runner::State::check_ids(std::span<const std::int32_t> ids) const {
   }
 }
 
-void Runner::State::generate(const PromptItem& item, int tokens, std::span<const std::int32_t> forced) {
-  if (item.ids.empty()) throw InputError("the prompt is empty: give at least one token");
-  check_ids(item.ids);
-  if (!boundary()) return;
-  begin_prompt(item);
-  for (std::size_t i = 0; i < item.ids.size(); ++i) {
+// All but the prompt's last chunk; the last one samples the first token.
+void Runner::State::read_prompt(Sequence& s, const Job& job) {
+  for (std::size_t i = 0; i < job.item.ids.size(); ++i) {
     emit_token({.at_ns = machine.now(),
                 .step = next_step,
-                .prompt = prompts,
+                .prompt = s.prompt,
                 .index = static_cast<std::uint32_t>(i),
-                .id = item.ids[i]});
+                .id = job.item.ids[i]});
   }
-  const auto forced_at = [&](int i) { return forced.empty() ? -1 : forced[static_cast<std::size_t>(i)]; };
-  // All but the prompt's last chunk; the last one samples the first token.
-  std::span<const std::int32_t> ids = item.ids;
+  std::span<const std::int32_t> ids = job.item.ids;
   const auto last =
       std::min<std::size_t>(ids.size(), static_cast<std::size_t>(std::min(options.prefill_chunk, context())));
   const std::size_t before = (ids.size() - 1) / last * last;
-  prefill(ids.first(before), false);
+  prefill(s, ids.first(before), false);
   ids = ids.subspan(before);
-  if (position + static_cast<int>(ids.size()) > context()) shift_context();
+  if (s.position + static_cast<int>(ids.size()) > context()) shift_context(s);
   if (options.record_logits > 0) {
     after_logits = [&](int row) {
-      if (observer != nullptr) observer->on_logits(best_logits(prompts, machine.logits(row), options.record_logits));
+      if (observer != nullptr) observer->on_logits(best_logits(s.prompt, machine.logits(row), options.record_logits));
     };
   }
-  step(ids, Phase::prefill, 1, true, forced_at(0));
+  const Piece piece{.sequence = &s, .ids = ids, .forced = job.forced_at(0)};
+  step({&piece, 1}, Phase::prefill, 1, true);
   after_logits = nullptr;
+}
+
+bool Runner::State::goes_on(const Sequence& s, const Job& job) const {
+  if (s.output.size() >= static_cast<std::size_t>(job.tokens)) return false;
   const auto eos = model.has_tokenizer() ? model.tokenizer().eos() : std::nullopt;
-  for (int i = 1; i < tokens; ++i) {
-    if (options.stop_at_eos && output.back() == eos) break;
-    if (!boundary()) break;
-    if (position == context()) shift_context();
-    const std::int32_t id = output.back();
-    step({&id, 1}, Phase::decode, 1, true, forced_at(i));
+  return !options.stop_at_eos || s.output.back() != eos;
+}
+
+// Which batch each live sequence is in for its next token: as few batches as hold them all, of nearly equal size.
+std::vector<int> Runner::State::batches_of(std::span<const Piece> live) {
+  const std::size_t most = static_cast<std::size_t>(options.sequences);
+  const std::size_t count = (live.size() + most - 1) / most;
+  std::vector<int> batch(live.size());
+  for (std::size_t i = 0; i < live.size(); ++i) batch[i] = static_cast<int>(i * count / live.size());
+  if (count < 2) return batch;
+  std::vector<TokenInput> next;
+  for (const Piece& p : live)
+    next.push_back({.id = p.ids[0], .sequence = p.sequence->number, .position = p.sequence->position});
+  executor.regroup(next, batch);
+  return batch;
+}
+
+// Reads the prompts one after the other, then decodes them together. Returns what was generated for each.
+std::vector<std::vector<std::int32_t>> Runner::State::generate(std::span<const Job> jobs) {
+  for (const Job& job : jobs) {
+    if (job.item.ids.empty()) throw InputError("the prompt is empty: give at least one token");
+    check_ids(job.item.ids);
   }
-  report_quality({.prompt = prompts});
-  ++prompts;
+  std::vector<Sequence> sequences;
+  sequences.reserve(jobs.size());  // pieces point to them
+  bool ended = false;
+  while (sequences.size() < jobs.size() && !ended) {
+    if (ended = !boundary(); ended) break;
+    const Job& job = jobs[sequences.size()];
+    sequences.push_back(begin_prompt(job.item, static_cast<int>(sequences.size())));
+    read_prompt(sequences.back(), job);
+  }
+  while (!ended) {
+    std::vector<Piece> live;
+    for (std::size_t i = 0; i < sequences.size(); ++i) {
+      Sequence& s = sequences[i];
+      if (goes_on(s, jobs[i]))
+        live.push_back({.sequence = &s, .ids = {&s.output.back(), 1}, .forced = jobs[i].forced_at(s.output.size())});
+    }
+    if (live.empty()) break;
+    const std::vector<int> batch = batches_of(live);
+    for (int b = 0; b <= *std::ranges::max_element(batch) && !ended; ++b) {
+      if (ended = !boundary(); ended) break;
+      std::vector<Piece> together;
+      std::vector<std::int32_t> ids;  // outputs grow while the step runs
+      ids.reserve(live.size());
+      for (std::size_t i = 0; i < live.size(); ++i) {
+        if (batch[i] != b) continue;
+        if (live[i].sequence->position == context()) shift_context(*live[i].sequence);
+        ids.push_back(live[i].ids[0]);
+        together.push_back(live[i]);
+        together.back().ids = {&ids.back(), 1};
+      }
+      step(together, Phase::decode, static_cast<int>(together.size()), true);
+    }
+  }
+  if (!sequences.empty()) report_quality({.prompt = sequences.size() == 1 ? sequences[0].prompt : kSeveralPrompts});
+  std::vector<std::vector<std::int32_t>> outputs;
+  for (Sequence& s : sequences) outputs.push_back(std::move(s.output));
+  outputs.resize(jobs.size());  // nothing for prompts that were not begun
+  return outputs;
 }
 
 // --- commands
@@ -356,21 +453,45 @@ std::vector<std::int32_t> Runner::tokenize(const std::string& text) const {
   return state_->model.tokenizer().encode(text);
 }
 
+Runner::Job Runner::job_of(const PromptItem& item, int tokens) const {
+  Job job{.item = item, .tokens = tokens, .forced = {}};
+  if (job.item.ids.empty()) job.item.ids = tokenize(item.text);
+  return job;
+}
+
+// Of a prompt whose own ids are what it goes on with.
+Runner::Job Runner::forced_job_of(const PromptItem& item, int tokens) const {
+  Job job = job_of(item, tokens);
+  std::vector<std::int32_t>& ids = job.item.ids;
+  if (ids.size() < 2) throw InputError("--forced needs at least two token ids");
+  job.forced.assign(ids.begin() + 1, ids.end());
+  state_->check_ids(job.forced);
+  ids.resize(1);
+  job.tokens = std::min(tokens, static_cast<int>(job.forced.size()));
+  return job;
+}
+
 std::vector<std::int32_t> Runner::run_prompt(const PromptItem& item, int tokens) {
-  PromptItem with_ids = item;
-  if (with_ids.ids.empty()) with_ids.ids = tokenize(item.text);
-  state_->generate(with_ids, tokens, {});
-  return state_->output;
+  const Job job = job_of(item, tokens);
+  return state_->generate({&job, 1})[0];
 }
 
 void Runner::run_forced(const PromptItem& item, int tokens) {
-  PromptItem given = item;
-  if (given.ids.empty()) given.ids = tokenize(item.text);
-  if (given.ids.size() < 2) throw InputError("--forced needs at least two token ids");
-  const std::vector<std::int32_t> forced(given.ids.begin() + 1, given.ids.end());
-  state_->check_ids(forced);
-  given.ids.resize(1);
-  state_->generate(given, std::min(tokens, static_cast<int>(forced.size())), forced);
+  const Job job = forced_job_of(item, tokens);
+  state_->generate({&job, 1});
+}
+
+std::vector<std::vector<std::int32_t>> Runner::run_batch(std::span<const BatchPrompt> prompts, bool forced) {
+  ES_ASSERT(static_cast<int>(prompts.size()) <= most_sequences(state_->options.sequences),
+            "more prompts than KV caches");
+  std::vector<Job> jobs;
+  for (const BatchPrompt& p : prompts)
+    jobs.push_back(forced ? forced_job_of(p.item, p.tokens) : job_of(p.item, p.tokens));
+  return state_->generate(jobs);
+}
+
+int Runner::batch_prompts() const {
+  return state_->executor.sequences_held();
 }
 
 void Runner::run_text(const PromptItem& item) {
@@ -384,15 +505,16 @@ void Runner::run_text(const PromptItem& item) {
   // not hold.
   for (std::size_t begin = 0, scored = 1; scored < ids.size(); begin += stride) {
     const std::size_t end = std::min(ids.size(), begin + window);
-    s.begin_prompt({.workload = item.workload, .text = begin == 0 ? item.text : std::string(), .ids = {}});
+    Sequence text =
+        s.begin_prompt({.workload = item.workload, .text = begin == 0 ? item.text : std::string(), .ids = {}}, 0);
     for (std::size_t i = begin; i < end; ++i) {
       s.emit_token({.at_ns = s.machine.now(),
                     .step = s.next_step,
-                    .prompt = s.prompts,
+                    .prompt = text.prompt,
                     .index = static_cast<std::uint32_t>(i),
                     .id = ids[i]});
     }
-    QualityRecord quality{.prompt = s.prompts};
+    QualityRecord quality{.prompt = text.prompt};
     for (std::size_t at = begin; at < end;) {
       if (at != begin && !s.boundary()) return;
       const std::size_t n = std::min<std::size_t>(kTextChunk, end - at);
@@ -406,13 +528,12 @@ void Runner::run_text(const PromptItem& item) {
           s.compare_with_exact(static_cast<int>(i));
         }
       };
-      s.step({ids.data() + at, n}, Phase::prefill, static_cast<int>(n), false, -1);
+      s.forward(text, {ids.data() + at, n}, static_cast<int>(n));
       at += n;
     }
     s.after_logits = nullptr;
     s.report_quality(quality);
     scored = end;
-    ++s.prompts;
     if (end == ids.size()) break;
   }
 }

@@ -15,6 +15,7 @@
 #include "engine/model/model.h"
 #include "engine/model/sampler.h"
 #include "engine/observer.h"
+#include "engine/policy/component.h"
 #include "engine/policy/prior.h"
 #include "engine/policy/registry.h"
 
@@ -33,6 +34,7 @@ struct RunOptions {
   int record_gates = kMaxLookahead;
   int record_logits = 0;    // best logits of each prompt's last position, into the records
   int prefill_chunk = 512;  // tokens
+  int sequences = 1;        // most prompts whose tokens share a decode step
 };
 
 struct PromptItem {
@@ -40,6 +42,16 @@ struct PromptItem {
   std::string text;      // "" for raw ids
   std::vector<std::int32_t> ids;
 };
+
+struct BatchPrompt {
+  PromptItem item;
+  int tokens = 0;  // to generate
+};
+
+// KV caches that a machine must have for RunOptions::sequences: a policy's scheduler may divide them into batches.
+constexpr int most_sequences(int sequences) {
+  return sequences > 1 ? kMostBatches * sequences : 1;
+}
 
 // Called by the engine thread at every token boundary, before the next step. Applies commands through the runner (see
 // Runner::apply); may block (pause, pacing). Returns false to end the run.
@@ -64,6 +76,12 @@ class Runner {
   // Decodes along the given ids one at a time instead of sampling: prefill of the first, one decode step for each
   // other.
   void run_forced(const PromptItem&, int tokens);
+  // Several prompts: each is read on its own, then one decode step gives each of them a token; who has all its tokens
+  // leaves. Returns the generated ids of each.
+  std::vector<std::vector<std::int32_t>> run_batch(std::span<const BatchPrompt>, bool forced = false);
+  // How many prompts run_batch may be given now: RunOptions::sequences, or more where the policy's scheduler divides
+  // them into batches that take turns.
+  int batch_prompts() const;
   // Teacher-forced over a long text in windows of the context with a stride of half; records the perplexity.
   void run_text(const PromptItem&);
 
@@ -80,6 +98,9 @@ class Runner {
 
  private:
   struct State;
+  struct Job;
+  Job job_of(const PromptItem&, int tokens) const;
+  Job forced_job_of(const PromptItem&, int tokens) const;
   std::unique_ptr<State> state_;
 };
 

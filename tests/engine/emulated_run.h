@@ -2,6 +2,7 @@
 #pragma once
 
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -20,13 +21,15 @@ struct EmulatedRun {
       : EmulatedRun(policy, cache_ratio, load_profile(profile), cost_shape, threads) {}
 
   EmulatedRun(const std::string& policy, double cache_ratio, const MachineProfile& profile,
-              const std::string& cost_shape, int threads = 1)
-      : pool(threads), arithmetic(demo_model(), pool, kChunk, 1) {
+              const std::string& cost_shape, int threads = 1, std::optional<std::int64_t> host_bytes = {})
+      : pool(threads), arithmetic(demo_model(), pool, kChunk, kSequences) {
     options.policy = parse_policy_spec(policy);
     options.cache_ratio = cache_ratio;
     options.prefill_chunk = kChunk;
-    machine = make_emulated_machine(profile, load_cost_shape(cost_shape, demo_model()),
-                                    run_shape(demo_model().description(), kChunk), &demo_model(), &arithmetic);
+    RunShape shape = run_shape(demo_model().description(), kChunk);
+    shape.host_bytes = host_bytes;
+    machine =
+        make_emulated_machine(profile, load_cost_shape(cost_shape, demo_model()), shape, &demo_model(), &arithmetic);
   }
 
   Runner& runner() {
@@ -38,6 +41,7 @@ struct EmulatedRun {
   }
 
   static constexpr int kChunk = 512;
+  static constexpr int kSequences = 16;  // KV caches that there are
   RunOptions options;  // may be changed before the first runner()
   ThreadPool pool;
   Arithmetic arithmetic;

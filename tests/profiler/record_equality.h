@@ -37,7 +37,7 @@ inline auto fields(const EpochRecord& e) {
                     e.cache_bytes, e.slots, e.cache_reset);
 }
 inline auto fields(const PromptRecord& p) {
-  return std::tuple(p.prompt, p.first_step, p.at_ns, p.workload, p.text);
+  return std::tuple(p.prompt, p.first_step, p.at_ns, p.workload, p.text, p.sequence);
 }
 inline auto fields(const MarkRecord& m) {
   return std::tuple(m.at_ns, m.at_token, m.text);

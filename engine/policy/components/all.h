@@ -64,5 +64,6 @@ ComponentEntry capacity_dynamic_programming();
 ComponentEntry scheduler_resident_first();
 ComponentEntry scheduler_by_id();
 ComponentEntry scheduler_by_load();
+ComponentEntry scheduler_alike_tokens();
 
 }  // namespace expertscope::components

@@ -41,6 +41,15 @@ class RoutingPathPredictor final : public Predictor {
     }
   }
 
+  std::vector<float> forecast(const PolicyContext&, const TokenInput& next) override {
+    if (!network_) return {};
+    const auto known = texts_.find(next.sequence);
+    RoutingPath::Text text = known != texts_.end() ? known->second : network_->begin();
+    network_->add(text, next.id);
+    const std::span<const float> probabilities = network_->probabilities(text);
+    return {probabilities.begin(), probabilities.end()};
+  }
+
   void predict(const PolicyContext& ctx, const LayerRoutes& routes, int depth, std::vector<Candidate>& out) override {
     if (ctx.prior == nullptr) return;
     const bool learned = network_.has_value();

@@ -14,27 +14,6 @@ RecordedEvents replayed(const RecordedRun& run, const ReplayRequest& request) {
   return events;
 }
 
-// Every time, place and decision of a run, as text that can be compared.
-std::string events_of(const RecordedEvents& e) {
-  std::string out;
-  for (const StepRecord& s : e.steps)
-    out += "step " + std::to_string(s.step) + " " + std::to_string(s.start_ns) + " " + std::to_string(s.end_ns) + "\n";
-  for (const DemandRecord& d : e.demands) {
-    out += "demand " + std::to_string(d.step) + " " + std::to_string(d.layer) + " " + std::to_string(d.expert) + " " +
-           std::string(name(d.state)) + " " + std::string(name(d.outcome)) + " " + std::to_string(d.asked_ns) + " " +
-           std::to_string(d.ready_ns) + "\n";
-  }
-  for (const CopyRecord& c : e.copies) {
-    out += "copy " + std::to_string(c.copy) + " " + std::string(name(c.reason)) + " " + std::to_string(c.bytes) + " " +
-           std::to_string(c.start_ns) + " " + std::to_string(c.end_ns) + "\n";
-  }
-  for (const WorkRecord& w : e.works) {
-    out += "work " + std::string(name(w.kind)) + " " + std::string(name(w.lane)) + " " + std::to_string(w.start_ns) +
-           " " + std::to_string(w.end_ns) + "\n";
-  }
-  return out;
-}
-
 RecordedEvents live(const std::string& policy, double ratio, int tokens = 40) {
   EmulatedRun run(policy, ratio);
   run.generate(kTale, tokens);
