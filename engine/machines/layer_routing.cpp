@@ -13,18 +13,13 @@ namespace {
 
 // The best entries of a gate's probabilities, best first, ties to the lower expert.
 void store_gate(std::span<const float> probabilities, std::array<GateEntry, kGateEntries>& out) {
-  thread_local std::vector<std::uint16_t> order;
-  order.resize(probabilities.size());
-  std::iota(order.begin(), order.end(), std::uint16_t{0});
-  const auto kept = std::min<std::size_t>(kGateEntries, order.size());
-  std::partial_sort(order.begin(), order.begin() + static_cast<std::ptrdiff_t>(kept), order.end(),
-                    [&](std::uint16_t a, std::uint16_t b) {
-                      return probabilities[a] != probabilities[b] ? probabilities[a] > probabilities[b] : a < b;
-                    });
+  std::array<std::uint16_t, kGateEntries> best;
+  const auto kept = std::min<std::size_t>(kGateEntries, probabilities.size());
+  select_best(probabilities, {best.data(), kept});
   out.fill({});
   for (std::size_t i = 0; i < kept; ++i) {
-    const float p = std::clamp(probabilities[order[i]], 0.0F, 1.0F);
-    out[i] = {.expert = order[i], .prob_q16 = static_cast<std::uint16_t>(std::lround(p * 65535.0F))};
+    const float p = std::clamp(probabilities[best[i]], 0.0F, 1.0F);
+    out[i] = {.expert = best[i], .prob_q16 = static_cast<std::uint16_t>(std::lround(p * 65535.0F))};
   }
 }
 

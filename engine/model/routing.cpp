@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <array>
+#include <bit>
 #include <cmath>
 #include <string>
 
@@ -31,17 +32,18 @@ void check_finite(std::span<const float> logits) {
   }
 }
 
-// The best `ids.size()` logits in order, ties to the lower index: insertion into a short sorted list.
-void select_best(std::span<const float> logits, std::span<std::uint16_t> ids) {
-  std::size_t filled = 0;
-  for (std::size_t e = 0; e < logits.size(); ++e) {
-    std::size_t place = filled;
-    while (place > 0 && logits[e] > logits[ids[place - 1]]) --place;
-    if (place == ids.size()) continue;
-    if (filled < ids.size()) ++filled;
-    for (std::size_t i = filled - 1; i > place; --i) ids[i] = ids[i - 1];
-    ids[place] = static_cast<std::uint16_t>(e);
-  }
+constexpr std::size_t kBlock = 16;
+
+// Integers that order as the floats do; both zeros are equal.
+std::int32_t order_of(float v) {
+  const auto bits = std::bit_cast<std::int32_t>(v + 0.0F);
+  return bits ^ ((bits >> 31) & 0x7fffffff);
+}
+
+std::int32_t largest(const std::int32_t* block) {
+  std::int32_t most = block[0];
+  for (std::size_t i = 1; i < kBlock; ++i) most = std::max(most, block[i]);
+  return most;
 }
 
 }  // namespace
@@ -53,6 +55,28 @@ void gate_probabilities(const RouterRule& rule, std::span<const float> logits, s
     for (std::size_t e = 0; e < logits.size(); ++e) probabilities[e] = 1 / (1 + exp_f32(-logits[e]));
   } else {
     softmax_of(logits, probabilities);
+  }
+}
+
+// Takes the largest of the blocks' largest again and again: no branch depends on the values but the two searches.
+void select_best(std::span<const float> values, std::span<std::uint16_t> ids) {
+  ES_ASSERT(values.size() <= kMaxExperts && ids.size() <= values.size(), "chooses among the experts of a layer");
+  constexpr std::int32_t kTaken = INT32_MIN;
+  const std::size_t blocks = (values.size() + kBlock - 1) / kBlock;
+  std::array<std::int32_t, kMaxExperts> keys;
+  std::array<std::int32_t, kMaxExperts / kBlock> most;
+  for (std::size_t e = 0; e < values.size(); ++e) keys[e] = order_of(values[e]);
+  std::fill(keys.begin() + static_cast<std::ptrdiff_t>(values.size()),
+            keys.begin() + static_cast<std::ptrdiff_t>(blocks * kBlock), kTaken);
+  for (std::size_t b = 0; b < blocks; ++b) most[b] = largest(keys.data() + b * kBlock);
+  for (std::uint16_t& id : ids) {
+    std::size_t block = 0;
+    for (std::size_t b = 1; b < blocks; ++b) block = most[b] > most[block] ? b : block;
+    std::size_t e = block * kBlock;
+    while (keys[e] != most[block]) ++e;
+    id = static_cast<std::uint16_t>(e);
+    keys[e] = kTaken;
+    most[block] = largest(keys.data() + block * kBlock);
   }
 }
 

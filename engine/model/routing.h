@@ -17,6 +17,9 @@ namespace expertscope {
 void route(const RouterRule& rule, std::span<const float> logits, std::span<std::uint16_t> ids,
            std::span<float> weights, std::span<float> probabilities);
 
+// The indices of the ids.size() largest values, best first, ties to the lower index. No value is NaN.
+void select_best(std::span<const float> values, std::span<std::uint16_t> ids);
+
 // Probabilities alone, for gates of coming layers.
 void gate_probabilities(const RouterRule& rule, std::span<const float> logits, std::span<float> probabilities);
 
