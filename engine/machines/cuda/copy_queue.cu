@@ -10,6 +10,8 @@ namespace {
 // A pinned copy reaches the link's rate from a few megabytes on; more would only make a demand wait longer.
 constexpr std::int64_t kChunkBytes = 4 << 20;
 constexpr std::size_t kMostChunksAhead = 2;
+// Larger copies lose little between them, and one should be there before the next.
+constexpr std::int64_t kMostToTakeTurns = 8 << 20;
 // Times of events are told as float milliseconds since another event, so that one must not be long ago.
 constexpr TimeNs kBaseAgeNs = 500'000'000;
 constexpr std::uint32_t kBases = 64;
@@ -46,7 +48,8 @@ cudaEvent_t EventPool::take() {
 }
 
 CopyQueue::CopyQueue(const DeviceClock& clock) : clock_(clock), bases_(kBases) {
-  check(cudaStreamCreateWithFlags(&stream_, cudaStreamNonBlocking), "making a stream");
+  for (cudaStream_t& stream : streams_)
+    check(cudaStreamCreateWithFlags(&stream, cudaStreamNonBlocking), "making a stream");
   check(cudaStreamCreateWithFlags(&stamps_stream_, cudaStreamNonBlocking), "making a stream");
   for (Base& base : bases_) base.event = events_.take();
   const MappedArray<std::uint64_t> stamp(1);
@@ -58,13 +61,13 @@ CopyQueue::CopyQueue(const DeviceClock& clock) : clock_(clock), bases_(kBases) {
 }
 
 CopyQueue::~CopyQueue() {
-  (void)cudaStreamSynchronize(stream_);
+  for (cudaStream_t stream : streams_) (void)cudaStreamSynchronize(stream);
   for (Chunk& chunk : running_) {
     if (chunk.begin != nullptr) events_.give(chunk.begin);
     events_.give(chunk.end);
   }
   for (Base& base : bases_) events_.give(base.event);
-  (void)cudaStreamDestroy(stream_);
+  for (cudaStream_t stream : streams_) (void)cudaStreamDestroy(stream);
   (void)cudaStreamDestroy(stamps_stream_);
 }
 
@@ -111,8 +114,13 @@ void CopyQueue::add(const Job& job) {
 // The next `most` bytes of a copy.
 void CopyQueue::hand_over(Job& job, std::int64_t most) {
   fresh_base();
+  if (job.handed_over == 0 && job.bytes <= kMostToTakeTurns) {
+    turn_ = static_cast<std::uint8_t>((turn_ + 1) % kStreams);
+    job.stream = turn_;
+  }
+  const cudaStream_t stream = streams_[job.stream];
   if (job.handed_over == 0 && job.after != nullptr) {
-    check(cudaStreamWaitEvent(stream_, job.after, 0), "queueing a copy");
+    check(cudaStreamWaitEvent(stream, job.after, 0), "queueing a copy");
     events_.give(job.after);
     job.after = nullptr;
   }
@@ -122,7 +130,7 @@ void CopyQueue::hand_over(Job& job, std::int64_t most) {
   chunk.base = base_;
   if (running_.empty()) {
     chunk.begin = events_.take();
-    check(cudaEventRecord(chunk.begin, stream_), "recording an event");
+    check(cudaEventRecord(chunk.begin, stream), "recording an event");
   }
   if (observer_ != nullptr) {
     observer_->on_launch_begin({.step = job.record.step,
@@ -132,10 +140,10 @@ void CopyQueue::hand_over(Job& job, std::int64_t most) {
                                 .reason = job.record.reason});
   }
   check(cudaMemcpyAsync(job.to + job.handed_over, job.from + job.handed_over, static_cast<std::size_t>(chunk.bytes),
-                        cudaMemcpyHostToDevice, stream_),
+                        cudaMemcpyHostToDevice, stream),
         "queueing a copy");
   if (observer_ != nullptr) observer_->on_launch_end();
-  check(cudaEventRecord(chunk.end, stream_), "recording an event");
+  check(cudaEventRecord(chunk.end, stream), "recording an event");
   job.handed_over += chunk.bytes;
   chunk.last = job.handed_over == job.bytes;
   if (chunk.last) job.completed = chunk.end;

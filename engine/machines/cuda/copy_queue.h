@@ -1,8 +1,9 @@
-// Expert copies on one stream, in the order that the machine's contract asks for: demand copies are handed to the
+// Expert copies, in the order that the machine's contract asks for: demand copies are handed to the
 // device at once; the other classes wait here and are handed over in chunks, never more than two at a time, so that a
 // demand copy overtakes them at a chunk boundary.
 #pragma once
 
+#include <array>
 #include <cstdint>
 #include <deque>
 #include <optional>
@@ -43,6 +44,7 @@ class CopyQueue {
     cudaEvent_t after = nullptr;      // waited for first; of take_event
     cudaEvent_t completed = nullptr;  // of the last chunk, once handed over
     bool urgent = false;
+    std::uint8_t stream = 0;  // of all its chunks, from the first on
   };
   void set_observer(Observer* observer) { observer_ = observer; }
 
@@ -88,10 +90,14 @@ class CopyQueue {
 
   const DeviceClock& clock_;
   Observer* observer_ = nullptr;
-  cudaStream_t stream_ = nullptr, stamps_stream_ = nullptr;
+  // Small copies take turns: what follows the end of one (its event, another's wait) does not hold back the next.
+  static constexpr std::size_t kStreams = 2;
+  std::array<cudaStream_t, kStreams> streams_{};
+  std::uint8_t turn_ = 0;
+  cudaStream_t stamps_stream_ = nullptr;
   EventPool events_;
   std::deque<Job> waiting_;    // by class, then in order
-  std::deque<Chunk> running_;  // in the stream's order
+  std::deque<Chunk> running_;  // in the order in which they were handed over
   std::vector<Base> bases_;
   std::uint32_t base_ = 0;
   TimeNs base_made_ns_ = 0;

@@ -239,6 +239,81 @@ __global__ void __launch_bounds__(kThreads)
   router_logits<Tokens>(g, out, tokens, normed);
 }
 
+// The same for prompts, in two kernels: inputs of the experts, a token a block ...
+__global__ void __launch_bounds__(kThreads) router_inputs_kernel(RouterGates g, RouterOutputs out, Stamp stamp) {
+  stamp_start(stamp);
+  const int cols = g.w[0].cols;
+  const std::int64_t first = static_cast<std::int64_t>(blockIdx.x) * cols;
+  const float scale = inverse_rms(g.x + first, cols, g.eps);
+  for (int c = threadIdx.x; c < cols; c += kThreads) {
+    const float v = g.x[first + c] * scale * g.norm[c];
+    out.input[first + c] = v;
+    if (out.input_half != nullptr) out.input_half[first + c] = narrow(v);
+  }
+}
+// ... and the product of a tile of tokens and a tile of one gate's experts, both through shared memory.
+constexpr int kRouteTokens = 16, kRouteExperts = 128, kRouteDepth = 32;
+__global__ void __launch_bounds__(kThreads) router_product_kernel(RouterGates g, RouterOutputs out, int tokens) {
+  __shared__ float xs[kRouteTokens][kRouteDepth + 1], ws[kRouteDepth][kRouteExperts + 1];
+  const int experts = g.w[0].rows, cols = g.w[0].cols, tiles = (experts + kRouteExperts - 1) / kRouteExperts;
+  const int gate = blockIdx.y / tiles, first_expert = blockIdx.y % tiles * kRouteExperts;
+  const int first = blockIdx.x * kRouteTokens, lane = threadIdx.x % 32, warp = threadIdx.x / 32;
+  const float* w = reinterpret_cast<const float*>(g.w[gate].quants);
+  constexpr int kPieces = kRouteExperts * kRouteDepth / 4 / kThreads, kTokensOfWarp = kRouteTokens / kWarps;
+  constexpr int kExpertsOfLane = kRouteExperts / 32;
+  float4 weights[kPieces];
+  float inputs[kTokensOfWarp];
+  const auto fetch = [&](int column) {
+#pragma unroll
+    for (int i = 0; i < kPieces; ++i) {
+      const int piece = static_cast<int>(threadIdx.x) + i * kThreads;
+      const int row = min(first_expert + piece / (kRouteDepth / 4), experts - 1);
+      weights[i] = *reinterpret_cast<const float4*>(w + static_cast<std::int64_t>(row) * cols + column +
+                                                    piece % (kRouteDepth / 4) * 4);
+    }
+#pragma unroll
+    for (int i = 0; i < kTokensOfWarp; ++i) {
+      const int t = min(first + warp * kTokensOfWarp + i, tokens - 1);
+      inputs[i] = out.input[static_cast<std::int64_t>(t) * cols + column + lane];
+    }
+  };
+  float sums[kTokensOfWarp][kExpertsOfLane] = {};
+  fetch(0);
+  for (int column = 0; column < cols; column += kRouteDepth) {
+    __syncthreads();
+#pragma unroll
+    for (int i = 0; i < kPieces; ++i) {
+      const int piece = static_cast<int>(threadIdx.x) + i * kThreads;
+      const int row = piece / (kRouteDepth / 4), c = piece % (kRouteDepth / 4) * 4;
+      ws[c][row] = weights[i].x, ws[c + 1][row] = weights[i].y;
+      ws[c + 2][row] = weights[i].z, ws[c + 3][row] = weights[i].w;
+    }
+#pragma unroll
+    for (int i = 0; i < kTokensOfWarp; ++i) xs[warp * kTokensOfWarp + i][lane] = inputs[i];
+    __syncthreads();
+    if (column + kRouteDepth < cols) fetch(column + kRouteDepth);
+#pragma unroll
+    for (int k = 0; k < kRouteDepth; ++k) {
+#pragma unroll
+      for (int e = 0; e < kExpertsOfLane; ++e) {
+        const float weight = ws[k][lane + 32 * e];
+#pragma unroll
+        for (int i = 0; i < kTokensOfWarp; ++i) sums[i][e] = fmaf(xs[warp * kTokensOfWarp + i][k], weight, sums[i][e]);
+      }
+    }
+  }
+#pragma unroll
+  for (int i = 0; i < kTokensOfWarp; ++i) {
+    const int t = first + warp * kTokensOfWarp + i;
+#pragma unroll
+    for (int e = 0; e < kExpertsOfLane; ++e) {
+      const int expert = first_expert + lane + 32 * e;
+      if (t < tokens && expert < experts)
+        out.logits[(static_cast<std::int64_t>(t) * g.count + gate) * experts + expert] = sums[i][e];
+    }
+  }
+}
+
 // One warp a token.
 __global__ void choose_kernel(RouterGates g, RouterOutputs out, Stamp stamp) {
   const Pick pick = choose(g.rule, out.logits + static_cast<std::int64_t>(blockIdx.x) * g.count * g.rule.experts);
@@ -564,10 +639,19 @@ void run_chosen(const ExpertRun& run, const Choice& choice, const RouterMail& ma
 
 void route_many(const RouterGates& g, const RouterOutputs& out, int tokens, Stamp stamp, cudaStream_t stream) {
   const unsigned blocks = static_cast<unsigned>(ceil_div(g.w[0].rows, kWarps) * g.count);
-  const int shared = shared_for(g.w[0].cols, 2);
-  allow_shared(route_many_kernel<2>, shared);
-  route_many_kernel<2><<<dim3(blocks, static_cast<unsigned>(ceil_div(tokens, 2))), kThreads,
-                         static_cast<std::size_t>(shared), stream>>>(g, out, tokens, stamp);
+  bool plain = g.w[0].cols % kRouteDepth == 0;
+  for (int i = 0; i < g.count; ++i) plain = plain && g.w[i].type == TensorType::f32;
+  if (plain && tokens >= 256) {
+    router_inputs_kernel<<<tokens, kThreads, 0, stream>>>(g, out, stamp);
+    const dim3 grid(static_cast<unsigned>(ceil_div(tokens, kRouteTokens)),
+                    static_cast<unsigned>(ceil_div(g.w[0].rows, kRouteExperts) * g.count));
+    router_product_kernel<<<grid, kThreads, 0, stream>>>(g, out, tokens);
+  } else {
+    const int shared = shared_for(g.w[0].cols, 2);
+    allow_shared(route_many_kernel<2>, shared);
+    route_many_kernel<2><<<dim3(blocks, static_cast<unsigned>(ceil_div(tokens, 2))), kThreads,
+                           static_cast<std::size_t>(shared), stream>>>(g, out, tokens, stamp);
+  }
   choose_kernel<<<tokens, 32, 0, stream>>>(g, out, stamp);
   check_launch("queueing the router");
 }

@@ -180,10 +180,19 @@ __global__ void __launch_bounds__(kThreads, 2) down_kernel(ExpertRun run, Stamp 
   stamp_end(stamp);
 }
 
-template <typename Kernel>
-void allow_shared(Kernel kernel) {
-  check(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, kSharedBytes),
-        "asking for shared memory");
+// Once: a prompt launches these thousands of times.
+void allow_shared() {
+  static const bool done = [] {
+    const auto allow = [](auto kernel) {
+      check(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, kSharedBytes),
+            "asking for shared memory");
+    };
+    allow(dense_kernel);
+    allow(gate_up_kernel);
+    allow(down_kernel);
+    return true;
+  }();
+  (void)done;
 }
 
 unsigned tiles_of(int rows, int size) {
@@ -193,15 +202,14 @@ unsigned tiles_of(int rows, int size) {
 }  // namespace
 
 void multiply_large(const LargeProduct& p, int tokens, Stamp stamp, cudaStream_t stream) {
-  allow_shared(dense_kernel);
+  allow_shared();
   dense_kernel<<<dim3(tiles_of(p.w.rows, kTileRows), tiles_of(tokens, kLargeTile)), kThreads, kSharedBytes, stream>>>(
       p, tokens, stamp);
   check_launch("queueing a product");
 }
 
 void run_experts_large(const ExpertRun& run, Stamp stamp, cudaStream_t stream) {
-  allow_shared(gate_up_kernel);
-  allow_shared(down_kernel);
+  allow_shared();
   const unsigned tiles =
       run.tiles != nullptr ? static_cast<unsigned>(run.tile_count) : tiles_of(run.one.rows, kLargeTile);
   gate_up_kernel<<<dim3(tiles_of(run.layout.gate.rows, kTileRows / 2), tiles), kThreads, kSharedBytes, stream>>>(run,
