@@ -88,6 +88,30 @@ TEST(CudaMachine, GivesTheGoldenTokensAndLogitsUnderEveryPolicyAndCacheRatio) {
   expect_golden(run, "resident");
 }
 
+// Checkpoints of the other architectures, in float32.
+TEST(CudaMachine, GivesTheGoldenTokensAndLogitsOfSmallCheckpoints) {
+  NEEDS_DEVICE();
+  for (const std::string architecture : {"olmoe", "qwen3moe"}) {
+    const std::string path = std::string(ES_ASSETS_DIR) + "/model/tiny/tiny-" + architecture;
+    const Model model(path + "-f32.gguf");
+    const nlohmann::json all = nlohmann::json::parse(std::ifstream(path + ".golden.json"));
+    for (const std::string policy : {"on-demand", "split", "cpu-only", "resident"}) {
+      CudaRun run(model, policy, policy == "resident" ? 1 : 0.25);
+      std::size_t prompt = 0;
+      for (const auto& [name, golden] : all.items()) {
+        SCOPED_TRACE(architecture + ", " + policy + ", " + name);
+        const auto greedy = golden["greedy_ids"].get<std::vector<std::int32_t>>();
+        EXPECT_EQ(run.runner->run_prompt({"", "", golden["ids"].get<std::vector<std::int32_t>>()},
+                                         static_cast<int>(greedy.size())),
+                  greedy);
+        const LogitsRecord& logits = run.events.logits.at(prompt++);
+        for (std::size_t i = 0; i < 16; ++i)
+          EXPECT_NEAR(logits.best[i].second, golden["last_logits_top"][i][1].get<float>(), 2e-2);
+      }
+    }
+  }
+}
+
 TEST(CudaMachine, ChangingPolicyAndCacheSizeWhileTokensFlowChangesNoToken) {
   NEEDS_DEVICE();
   CudaRun run(demo_model(), "on-demand", 0.5);
