@@ -247,6 +247,7 @@ Json transfers_block(const Trace& trace, TimeRange range) {
           {"wasted_prefetch_bytes", t.wasted_prefetch_bytes},
           {"other_h2d_bytes", t.other_h2d_bytes},
           {"d2h_bytes", t.d2h_bytes},
+          {"storage_bytes", t.storage_bytes},
           {"seconds", seconds(t.copy_ns)},
           {"link_bytes_per_s_while_fetching", link.bytes_per_s()},
           {"link_utilisation", ceiling > 0 ? Json(link.bytes_per_s() / ceiling) : Json(nullptr)}};

@@ -223,7 +223,8 @@ void Executor::issue_prefetches() {
 void Executor::flush_demands() {
   if (observer_ != nullptr) {
     for (PendingDemand& p : pending_) {
-      p.record.ready_ns = p.done != 0 ? machine_.completed_ns(p.done) : p.record.asked_ns;
+      // What was computed early may have been ready before it was asked for.
+      p.record.ready_ns = std::max(p.done != 0 ? machine_.completed_ns(p.done) : 0, p.record.asked_ns);
       observer_->on_event(p.record);
     }
   }

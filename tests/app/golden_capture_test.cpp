@@ -20,7 +20,7 @@ struct Combination {
 std::vector<Combination> combinations() {
   std::vector<Combination> all;
   for (const PresetDecl& preset : preset_decls()) {
-    if (preset.replay_only) continue;
+    if (preset.replay_only || !preset.exact) continue;
     for (const char* ratio : {"0.125", "0.5", "1"})
       if (preset.name != "resident" || std::string(ratio) == "1") all.push_back({std::string(preset.name), ratio});
   }

@@ -27,7 +27,7 @@ const std::vector<std::int32_t>& text_ids() {
 void Decode(benchmark::State& state) {
   constexpr int kTokens = 128;
   ThreadPool pool(static_cast<int>(state.range(0)));
-  ForwardPass forward(demo_model(), pool);
+  ModelSteps forward(demo_model(), pool);
   const std::vector<std::int32_t> prompt(text_ids().begin(), text_ids().begin() + 32);
   for (auto _ : state) {
     state.PauseTiming();
@@ -47,7 +47,7 @@ void Decode(benchmark::State& state) {
 void Prompt(benchmark::State& state) {
   const auto tokens = static_cast<std::size_t>(state.range(1));
   ThreadPool pool(static_cast<int>(state.range(0)));
-  ForwardPass forward(demo_model(), pool);
+  ModelSteps forward(demo_model(), pool);
   std::size_t from = 0;
   for (auto _ : state) {
     forward.arithmetic().reset_sequence(0);

@@ -16,7 +16,7 @@ std::vector<float> copy(std::span<const float> values) {
 
 TEST(Arithmetic, KeepsSequencesOfOneStepApart) {
   ThreadPool pool(2);
-  ForwardPass both(demo_model(), pool, 16, 2), alone(demo_model(), pool);
+  ModelSteps both(demo_model(), pool, 16, 2), alone(demo_model(), pool);
   both.step(std::vector<TokenInput>{
       {1, 0, 0, false}, {1, 1, 0, false}, {500, 0, 1, true}, {700, 1, 1, false}, {9, 1, 2, true}});
   alone.step(std::vector<std::int32_t>{1, 500});
@@ -29,7 +29,7 @@ TEST(Arithmetic, KeepsSequencesOfOneStepApart) {
 
 TEST(Arithmetic, ForgetsASequenceOnReset) {
   ThreadPool pool(1);
-  ForwardPass forward(demo_model(), pool);
+  ModelSteps forward(demo_model(), pool);
   forward.step(std::vector<std::int32_t>{1, 500});
   const std::vector<float> first = copy(forward.logits());
   forward.step(std::vector<std::int32_t>{700, 800});
@@ -42,7 +42,7 @@ TEST(Arithmetic, GivesTheSameBitsWhereTheCacheGrows) {
   ThreadPool pool(2);
   std::vector<std::int32_t> ids(300);
   for (std::size_t i = 0; i < ids.size(); ++i) ids[i] = static_cast<std::int32_t>(3 + i * 17 % 8000);
-  ForwardPass whole(demo_model(), pool), pieces(demo_model(), pool);
+  ModelSteps whole(demo_model(), pool), pieces(demo_model(), pool);
   whole.step(ids);
   for (std::size_t i = 0; i < ids.size(); i += 50) pieces.step(std::span(ids).subspan(i, 50));
   EXPECT_EQ(copy(whole.logits()), copy(pieces.logits()));
@@ -52,7 +52,7 @@ TEST(Arithmetic, ReachesTheLastPositionOfTheContext) {
   const TemporaryFile file(tiny_model({.context = 64}).file());
   const Model model(file.path());
   ThreadPool pool(1);
-  ForwardPass forward(model, pool, 64);
+  ModelSteps forward(model, pool, 64);
   forward.step(std::vector<std::int32_t>(63, 5));
   forward.step(std::vector<std::int32_t>{5});
   EXPECT_EQ(forward.arithmetic().sequence_length(0), 64);

@@ -14,9 +14,9 @@
 
 namespace expertscope {
 
-class ForwardPass {
+class ModelSteps {
  public:
-  ForwardPass(const Model& model, ThreadPool& pool, int max_step_tokens = 1024, int max_sequences = 1)
+  ModelSteps(const Model& model, ThreadPool& pool, int max_step_tokens = 1024, int max_sequences = 1)
       : model_(model), arithmetic_(model, pool, max_step_tokens, max_sequences) {}
 
   struct Pick {

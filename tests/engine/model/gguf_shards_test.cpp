@@ -76,7 +76,7 @@ class SplitModel : public testing::Test {
 
 std::vector<float> logits_of(const Model& model) {
   ThreadPool pool(1);
-  ForwardPass forward(model, pool);
+  ModelSteps forward(model, pool);
   forward.step(std::vector<std::int32_t>{1, 5, 9});
   return {forward.logits().begin(), forward.logits().end()};
 }

@@ -45,7 +45,7 @@ class GoldenArchitecture : public testing::TestWithParam<Case> {
 
 TEST_P(GoldenArchitecture, GivesTheSameLastLogits) {
   ThreadPool pool(2);
-  ForwardPass forward(model(), pool);
+  ModelSteps forward(model(), pool);
   forward.step(ids());
   for (const auto& entry : golden().at("last_logits_top")) {
     EXPECT_NEAR(forward.logits()[entry[0].get<std::size_t>()], entry[1].get<float>(), kLogitTolerance)
@@ -55,7 +55,7 @@ TEST_P(GoldenArchitecture, GivesTheSameLastLogits) {
 
 TEST_P(GoldenArchitecture, GivesLogitsOfTheSameSizeAtEveryPosition) {
   ThreadPool pool(2);
-  ForwardPass forward(model(), pool);
+  ModelSteps forward(model(), pool);
   forward.step(ids(), true);
   double squares = 0;
   for (int t = 0; t < std::ssize(ids()); ++t)
@@ -65,12 +65,12 @@ TEST_P(GoldenArchitecture, GivesLogitsOfTheSameSizeAtEveryPosition) {
 
 TEST_P(GoldenArchitecture, ChoosesTheSameExpertsForEveryLayerAndToken) {
   ThreadPool pool(2);
-  ForwardPass forward(model(), pool);
+  ModelSteps forward(model(), pool);
   forward.step(ids());
   const auto& routes = golden().at("routes");
   for (std::size_t layer = 0; layer < routes.size(); ++layer) {
     for (std::size_t token = 0; token < routes[layer].size(); ++token) {
-      const ForwardPass::Pick& pick = forward.picks[layer][token];
+      const ModelSteps::Pick& pick = forward.picks[layer][token];
       if (pick.margin < kNearTie)
         std::cout << "[ near-tie ] layer " << layer << ", token " << token << " by " << pick.margin << "\n";
       EXPECT_EQ(pick.ids, routes[layer][token].get<std::vector<std::uint16_t>>())
@@ -81,7 +81,7 @@ TEST_P(GoldenArchitecture, ChoosesTheSameExpertsForEveryLayerAndToken) {
 
 TEST_P(GoldenArchitecture, WritesTheSameGreedyTokens) {
   ThreadPool pool(2);
-  ForwardPass forward(model(), pool);
+  ModelSteps forward(model(), pool);
   forward.step(ids());
   const std::vector<std::int32_t> expected = golden().at("greedy_ids");
   std::vector<std::int32_t> written;
@@ -98,13 +98,13 @@ TEST_P(GoldenArchitecture, WritesTheSameGreedyTokens) {
 
 TEST_P(GoldenArchitecture, GivesTheSameBitsInOneBatchInChunksAndForEveryNumberOfThreads) {
   ThreadPool alone(1);
-  ForwardPass whole(model(), alone);
+  ModelSteps whole(model(), alone);
   const std::vector<std::int32_t> prompt = ids();
   whole.step(prompt);
   for (const int threads : {1, 3}) {
     ThreadPool pool(threads);
     for (const std::size_t chunk : {std::size_t{1}, std::size_t{7}, prompt.size()}) {
-      ForwardPass pieces(model(), pool);
+      ModelSteps pieces(model(), pool);
       for (std::size_t i = 0; i < prompt.size(); i += chunk)
         pieces.step(std::span(prompt).subspan(i, std::min(chunk, prompt.size() - i)));
       EXPECT_EQ(copy(whole.logits()), copy(pieces.logits())) << "chunks of " << chunk << ", " << threads << " threads";

@@ -45,7 +45,7 @@ TEST_P(GoldenPrompt, DecodesGreedyIdsToTheSameText) {
 
 TEST_P(GoldenPrompt, GivesTheSameLastLogits) {
   ThreadPool pool(2);
-  ForwardPass forward(demo_model(), pool);
+  ModelSteps forward(demo_model(), pool);
   forward.step(prompt_ids(GetParam()));
   for (const auto& entry : golden().at("last_logits_top")) {
     EXPECT_NEAR(forward.logits()[entry[0].get<std::size_t>()], entry[1].get<float>(), 1e-2) << "token " << entry[0];
@@ -54,13 +54,13 @@ TEST_P(GoldenPrompt, GivesTheSameLastLogits) {
 
 TEST_P(GoldenPrompt, ChoosesTheSameExpertsForEveryLayerAndToken) {
   ThreadPool pool(2);
-  ForwardPass forward(demo_model(), pool);
+  ModelSteps forward(demo_model(), pool);
   forward.step(prompt_ids(GetParam()));
   const auto& routes = golden().at("routes");
   int near_ties = 0;
   for (std::size_t layer = 0; layer < routes.size(); ++layer) {
     for (std::size_t token = 0; token < routes[layer].size(); ++token) {
-      const ForwardPass::Pick& pick = forward.picks[layer][token];
+      const ModelSteps::Pick& pick = forward.picks[layer][token];
       if (pick.margin < kNearTie) ++near_ties;
       EXPECT_EQ(pick.ids, routes[layer][token].get<std::vector<std::uint16_t>>())
           << "layer " << layer << ", token " << token << ", margin " << pick.margin;
@@ -71,7 +71,7 @@ TEST_P(GoldenPrompt, ChoosesTheSameExpertsForEveryLayerAndToken) {
 
 TEST_P(GoldenPrompt, GivesTheSameMeanLogLikelihood) {
   ThreadPool pool(2);
-  ForwardPass forward(demo_model(), pool);
+  ModelSteps forward(demo_model(), pool);
   const std::vector<std::int32_t> ids = prompt_ids(GetParam());
   forward.step(ids, true);
   double sum = 0;
@@ -87,7 +87,7 @@ TEST_P(GoldenPrompt, GivesTheSameMeanLogLikelihood) {
 
 TEST_P(GoldenPrompt, WritesTheSame48GreedyTokens) {
   ThreadPool pool(2);
-  ForwardPass forward(demo_model(), pool);
+  ModelSteps forward(demo_model(), pool);
   forward.step(prompt_ids(GetParam()));
   std::vector<std::int32_t> written;
   std::ostringstream near_ties;
@@ -104,10 +104,10 @@ TEST_P(GoldenPrompt, WritesTheSame48GreedyTokens) {
 TEST_P(GoldenPrompt, GivesTheSameBitsInOneBatchInChunksAndTokenByToken) {
   ThreadPool pool(2);
   const std::vector<std::int32_t> ids = prompt_ids(GetParam());
-  ForwardPass whole(demo_model(), pool);
+  ModelSteps whole(demo_model(), pool);
   whole.step(ids);
   for (const std::size_t chunk : {1u, 3u, 7u}) {
-    ForwardPass pieces(demo_model(), pool);
+    ModelSteps pieces(demo_model(), pool);
     for (std::size_t i = 0; i < ids.size(); i += chunk) {
       pieces.step(std::span(ids).subspan(i, std::min(chunk, ids.size() - i)));
     }
@@ -118,12 +118,12 @@ TEST_P(GoldenPrompt, GivesTheSameBitsInOneBatchInChunksAndTokenByToken) {
 TEST_P(GoldenPrompt, GivesTheSameBitsForEveryNumberOfThreads) {
   const std::vector<std::int32_t> ids = prompt_ids(GetParam());
   ThreadPool alone(1);
-  ForwardPass one(demo_model(), alone);
+  ModelSteps one(demo_model(), alone);
   one.step(ids);
   one.step(std::vector<std::int32_t>{5});
   for (const int threads : {2, 3}) {
     ThreadPool pool(threads);
-    ForwardPass more(demo_model(), pool);
+    ModelSteps more(demo_model(), pool);
     more.step(ids);
     more.step(std::vector<std::int32_t>{5});
     EXPECT_EQ(copy(one.logits()), copy(more.logits())) << threads << " threads";

@@ -232,7 +232,7 @@ TEST(Model, RunsOnTokenIdsWhenTheTokenizerIsUnknown) {
   EXPECT_FALSE(model.has_tokenizer());
   EXPECT_THROW(model.tokenizer(), InputError);
   ThreadPool pool(1);
-  ForwardPass forward(model, pool);
+  ModelSteps forward(model, pool);
   forward.step(std::vector<std::int32_t>{1, 5, 9});
   EXPECT_TRUE(std::isfinite(forward.logits()[0]));
 }

@@ -118,7 +118,7 @@ TEST(Model, ComputesWithQ4KBesideQ6KInOneLayer) {
   const TemporaryFile file(writer.file());
   const Model model(file.path());
   ThreadPool pool(2);
-  ForwardPass forward(model, pool);
+  ModelSteps forward(model, pool);
   forward.step(std::vector<std::int32_t>{1, 5, 9, 17, 3});
   const std::vector<float> whole(forward.logits().begin(), forward.logits().end());
   const auto weights = [&](const char* part, std::uint16_t expert) {
@@ -140,7 +140,7 @@ TEST(Model, ComputesWithQ4KBesideQ6KInOneLayer) {
       for (std::size_t i = 0; i < expected.size(); ++i) EXPECT_NEAR(actual[i], expected[i], largest * 1e-5);
     }
   }
-  ForwardPass one_by_one(model, pool);
+  ModelSteps one_by_one(model, pool);
   for (const std::int32_t id : {1, 5, 9, 17, 3}) one_by_one.step(std::span(&id, 1));
   EXPECT_EQ(whole, std::vector<float>(one_by_one.logits().begin(), one_by_one.logits().end()));
 }

@@ -96,7 +96,7 @@ TEST_F(Synth, AnEngineFindsThePlantedRoutesUnlessTwoExpertsAreNearlyTied) {
       const RoutingStatistics planted = write({.shape = small(shape, 3), .routing = routing}).routing;
       const Model model(paths().model);
       ThreadPool threads(2);
-      ForwardPass pass(model, threads);
+      ModelSteps pass(model, threads);
       const std::vector<std::int32_t> ids = ids_of(paths());
       pass.step(std::span(ids).first(planted.first.size()));
       int clear = 0, ties = 0;
