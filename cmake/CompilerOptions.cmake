@@ -34,5 +34,4 @@ target_compile_options(es_options INTERFACE
   $<$<COMPILE_LANG_AND_ID:CXX,GNU>:-Wno-restrict>)
 target_compile_definitions(es_options INTERFACE
   ES_VERSION="${PROJECT_VERSION}"
-  ES_ASSETS_DIR="${CMAKE_SOURCE_DIR}/assets"
   $<$<NOT:$<CONFIG:Release>>:_GLIBCXX_ASSERTIONS>)
