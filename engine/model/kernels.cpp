@@ -348,25 +348,54 @@ void Kernels::multiply(const WeightView& w, std::span<const float* const> x, std
   multiply(std::span(&product, 1));
 }
 
-void Kernels::multiply(std::span<const Product> products) {
-  const std::size_t tokens = products[0].x.size();
-  if (tokens == 0) return;
+template <typename Body>
+void Kernels::for_ranges(std::span<const Product> products, Body body) {
   int total = 0;
   std::array<Piece, Kernels::kMostProducts> pieces;
   ES_ASSERT(products.size() <= pieces.size(), "a few products at a time");
   for (std::size_t i = 0; i < products.size(); ++i) {
-    ES_ASSERT(products[i].x.size() == tokens && products[i].y.size() == tokens, "one result per token");
-    const int rows = rows_per_range(products[i].w, static_cast<int>(tokens), pool_.threads());
+    const int rows = rows_per_range(products[i].w, static_cast<int>(products[i].x.size()), pool_.threads());
     pieces[i] = {total, rows};
     total += (products[i].w.rows + rows - 1) / rows;
   }
   pool_.parallel_for(total, [&](int item, int thread) {
     std::size_t i = products.size() - 1;
     while (pieces[i].first_item > item) --i;
-    const Product& p = products[i];
     const int begin = (item - pieces[i].first_item) * pieces[i].rows;
-    multiply_range(p.w, begin, std::min(p.w.rows, begin + pieces[i].rows), p.x, p.y,
+    body(i, begin, std::min(products[i].w.rows, begin + pieces[i].rows), thread);
+  });
+}
+
+void Kernels::multiply(std::span<const Product> products) {
+  const std::size_t tokens = products[0].x.size();
+  if (tokens == 0) return;
+  for (const Product& p : products) ES_ASSERT(p.x.size() == tokens && p.y.size() == tokens, "one result per token");
+  for_ranges(products, [&](std::size_t i, int begin, int end, int thread) {
+    multiply_range(products[i].w, begin, end, products[i].x, products[i].y,
                    scratch_[static_cast<std::size_t>(thread)].rows);
+  });
+}
+
+void Kernels::multiply_integers(std::span<const Product> products) {
+  integers_.resize(std::max(integers_.size(), products.size()));
+  std::array<const IntegerRow*, kMostProducts> rows{};
+  for (std::size_t i = 0; i < products.size(); ++i) {
+    const Product& p = products[i];
+    ES_ASSERT(p.x.size() == 1 && p.y.size() == 1, "one token");
+    if (!has_integer_products(p.w.type)) continue;
+    if (i > 0 && rows[i - 1] != nullptr && p.x[0] == products[i - 1].x[0]) {  // neighbours share it, or nobody does
+      rows[i] = rows[i - 1];
+      continue;
+    }
+    to_integers(p.x[0], p.w.cols, integers_[i]);
+    rows[i] = &integers_[i];
+  }
+  for_ranges(products, [&](std::size_t i, int begin, int end, int thread) {
+    const Product& p = products[i];
+    if (rows[i] != nullptr)
+      expertscope::multiply_integers(p.w, begin, end, *rows[i], p.y[0]);
+    else
+      multiply_range(p.w, begin, end, p.x, p.y, scratch_[static_cast<std::size_t>(thread)].rows);
   });
 }
 

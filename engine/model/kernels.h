@@ -11,6 +11,7 @@
 #include <span>
 #include <vector>
 
+#include "engine/model/integer_products.h"
 #include "engine/model/model_description.h"
 #include "engine/model/thread_pool.h"
 #include "engine/model/weight_matrix.h"
@@ -59,6 +60,9 @@ class Kernels {
     std::span<float* const> y;
   };
   void multiply(std::span<const Product> products);
+  // The same of one token, in integers where the types have such products: for machines whose results need not be the
+  // same on every CPU.
+  void multiply_integers(std::span<const Product> products);
 
   // h[t] = silu(gate x[t]) * (up x[t]): both matrices have the same shape.
   void gated_multiply(const WeightView& gate, const WeightView& up, std::span<const float* const> x,
@@ -72,8 +76,13 @@ class Kernels {
     std::vector<float> rows, up;
     std::vector<float*> up_rows;
   };
+  // Runs body(product, begin, end, thread) over ranges of the rows of all products in one parallel loop.
+  template <typename Body>
+  void for_ranges(std::span<const Product> products, Body body);
+
   ThreadPool& pool_;
   std::vector<Scratch> scratch_;
+  std::vector<IntegerRow> integers_;  // of the products of multiply_integers
 };
 
 }  // namespace expertscope

@@ -25,7 +25,6 @@ constexpr std::uint64_t make_ticket(std::uint64_t loop, std::uint64_t items) {
   return loop << (2 * kItemBits) | items << kItemBits;
 }
 
-constexpr int kWorkerSpins = 1500;  // some 50 us of pauses before a worker sleeps
 constexpr int kCallerSpins = 2000;  // then the caller, who waits for a worker's last item, lets others run
 
 }  // namespace
@@ -86,7 +85,10 @@ void ThreadPool::work(int thread) {
   std::uint64_t seen = 0;
   const auto news = [&] { return shared_.stop.load() || shared_.ticket.load() != seen; };
   while (true) {
-    for (int spin = 0; spin < kWorkerSpins && !news(); ++spin) _mm_pause();
+    const auto begin = std::chrono::steady_clock::now();
+    while (!news() && std::chrono::steady_clock::now() - begin < awake_.load(std::memory_order_relaxed)) {
+      for (int pause = 0; pause < 16 && !news(); ++pause) _mm_pause();
+    }
     if (!news()) {
       std::unique_lock lock(mutex_);
       shared_.sleepers.fetch_add(1);

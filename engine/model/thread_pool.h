@@ -1,8 +1,9 @@
-// A small pool for the many short parallel loops of a forward pass. Workers spin for some tens of microseconds between
-// loops and then sleep. Loops may be started from one thread at a time; that thread works along.
+// A small pool for the many short parallel loops of a forward pass. Workers look for the next loop for a while and then
+// sleep. Loops may be started from one thread at a time; that thread works along.
 #pragma once
 
 #include <atomic>
+#include <chrono>
 #include <condition_variable>
 #include <cstdint>
 #include <memory>
@@ -21,6 +22,10 @@ class ThreadPool {
   ThreadPool& operator=(const ThreadPool&) = delete;
 
   int threads() const { return static_cast<int>(workers_.size()) + 1; }
+
+  // How long workers look before they sleep, 50 us unless told. Waking them takes as long as an expert's product, so
+  // who has a loop every few hundred microseconds and cores to spare says a longer time. Any thread.
+  void stay_awake(std::chrono::microseconds time) { awake_.store(time); }
 
   // Calls body(item, thread) for every item in [0, items), in any order and on any thread; `thread` in [0, threads())
   // is held by one call at a time. Returns when all calls have returned. The body must not throw and must not start
@@ -53,6 +58,7 @@ class ThreadPool {
   std::uint64_t take_items(int thread);
 
   Shared shared_;
+  std::atomic<std::chrono::microseconds> awake_{std::chrono::microseconds(50)};
   std::mutex mutex_;
   std::condition_variable wake_;
   std::vector<std::thread> workers_;

@@ -117,9 +117,9 @@ void CpuExperts::run_singles(std::span<const CpuWork> works) {
     first[2 * i + 1] = {matrix_in_blob(layout.up, blob), {&input, 1}, {&up[i], 1}};
     second[i] = {matrix_in_blob(layout.down, blob), {&inner[i], 1}, {&to[i], 1}};
   }
-  kernels_.multiply(std::span(first.data(), 2 * works.size()));
+  kernels_.multiply_integers(std::span(first.data(), 2 * works.size()));
   for (std::size_t i = 0; i < works.size(); ++i) silu_multiply(up[i], d.expert_ff, hidden[i]);
-  kernels_.multiply(std::span(second.data(), works.size()));
+  kernels_.multiply_integers(std::span(second.data(), works.size()));
   ran(begin, works, works.size());
 }
 

@@ -1,3 +1,5 @@
+#include <chrono>
+
 #include "engine/machines/cost_shape.h"
 #include "engine/machines/cuda/cuda_machine.h"
 #include "engine/machines/cuda/device_profile.h"
@@ -8,6 +10,7 @@ namespace cuda {
 namespace {
 
 constexpr std::int64_t kSpareBytes = 256 << 20;  // of device memory, left to the driver and to others
+constexpr std::chrono::milliseconds kAwake{3};    // of CPU threads: a few layers of decode
 
 }  // namespace
 
@@ -30,6 +33,7 @@ CudaMachine::CudaMachine(const Model& model, ThreadPool& pool, const CudaOptions
       table_copies_(std::int64_t{model.description().layers} * model.description().router.experts),
       mail_ready_(8),
       picks_(options.max_step_tokens, model.description().router) {
+  pool_.stay_awake(kAwake);
   const ModelDescription& d = model.description();
   const std::int64_t tokens = options.max_step_tokens;
   host_router_logits_ = MappedArray<float>(tokens * d.router.experts * (1 + kMaxLookahead) + 3);

@@ -4,6 +4,7 @@
 #include "engine/machines/cuda/device.h"
 #include "engine/machines/cuda/device_code.cuh"
 #include "engine/machines/cuda/row_streams.cuh"
+#include "engine/machines/cuda/row_tiles.cuh"
 
 namespace expertscope::cuda {
 namespace {
@@ -130,6 +131,54 @@ __global__ void __launch_bounds__(kThreads, 2) product_kernel(Products p, Stamp 
   stamp_end(stamp);
 }
 
+// The same for quantised matrices. Tiles of all matrices follow each other.
+__device__ __forceinline__ const DeviceMatrix& matrix_of(const Products& p, int tile, int& matrix, int& first_row) {
+  matrix = 0;
+  while (matrix + 1 < p.count && tile >= (p.w[matrix].rows + kTileRows - 1) / kTileRows) {
+    tile -= (p.w[matrix].rows + kTileRows - 1) / kTileRows;
+    ++matrix;
+  }
+  first_row = tile * kTileRows;
+  return p.w[matrix];
+}
+
+template <typename D>
+__global__ void __launch_bounds__(kThreads, 2) product_tiles_kernel(Products p, int tiles, Stamp stamp) {
+  extern __shared__ uint4 tile_x[];
+  __shared__ float parts[kWarps];
+  const int cols = p.w[0].cols, sharers = sharers_of(cols), warp = static_cast<int>(threadIdx.x) / 32;
+  const int together = kWarps / sharers, stride = static_cast<int>(gridDim.x) * together;
+  const int first = static_cast<int>(blockIdx.x) * together;
+  if (p.norm != nullptr) {
+    for (int c = static_cast<int>(threadIdx.x) * 32; c < cols; c += kThreads * 32) prefetch(p.norm + c);
+  }
+  auto stream = tile_stream<D>(
+      [&](int tile, int g, int which, int& row) -> DeviceMatrix {
+        int matrix = 0;
+        const DeviceMatrix& w = matrix_of(p, tile, matrix, row);
+        row = min(row + which * 8 + g, w.rows - 1);
+        return w;
+      },
+      cols, warp % sharers, sharers, first + warp / sharers, stride, tiles);
+  stream.start();
+  let_next_kernel_start();
+  wait_for_kernel_ahead();
+  stamp_start(stamp);
+  stage_tile<D>(p.x, p.norm, cols, threadIdx.x, kThreads, tile_x, parts);
+  __syncthreads();
+  const float scale = stage_scale(p.norm, parts, cols, p.eps);
+  run_tiles(stream, tile_x, rounds_of(first, stride, tiles), [&](int tile, int g, float sum, float second) {
+    int matrix = 0, row = 0;
+    const DeviceMatrix& w = matrix_of(p, tile, matrix, row);
+    float* y = p.y[matrix];
+    row += g;
+    if (row < w.rows) y[row] = p.add ? fresh(y + row) + sum * scale : sum * scale;
+    row += 8;
+    if (row < w.rows) y[row] = p.add ? fresh(y + row) + second * scale : second * scale;
+  });
+  stamp_end(stamp);
+}
+
 __global__ void to_half_kernel(const float* x, __half* y, std::int64_t values) {
   const std::int64_t i = (static_cast<std::int64_t>(blockIdx.x) * kThreads + threadIdx.x) * 4;
   if (i >= values) return;
@@ -194,6 +243,17 @@ __global__ void answer_kernel(volatile std::uint32_t* ask, std::uint64_t* times,
   }
 }
 
+template <typename D>
+void launch_product_tiles(const Products& p, const Stamp& stamp, cudaStream_t stream) {
+  int tiles = 0;
+  for (int i = 0; i < p.count; ++i) tiles += ceil_div(p.w[i].rows, kTileRows);
+  const auto kernel = product_tiles_kernel<typename TilesOf<D>::type>;
+  const int shared = tile_bytes(p.w[0].cols);
+  allow_shared(kernel, shared);
+  const int blocks = blocks_for(kernel, ceil_div(tiles, kWarps / sharers_of(p.w[0].cols)), shared);
+  launch_chained(kernel, dim3(static_cast<unsigned>(blocks)), shared, stream, p, tiles, stamp);
+}
+
 // Blocks of product_kernel that a device holds at once.
 int product_slots() {
   static const int slots = [] {
@@ -229,11 +289,14 @@ void multiply_one(const Products& p, const Stamp& stamp, cudaStream_t stream) {
     const Stamp part{from == 0 ? stamp.start : nullptr, to == p.count ? stamp.end : nullptr, stamp.counter};
     for_type(p.w[from].type, [&](auto decoder) {
       using D = decltype(decoder);
-      // Two rows of a warp share the reads of x, but a small matrix is better spread over all processors.
-      if (rows <= product_slots() * kWarps)
+      if constexpr (has_tiles<D>) {
+        launch_product_tiles<D>(some, part, stream);
+      } else if (rows <= product_slots() * kWarps) {
+        // Two rows of a warp share the reads of x, but a small matrix is better spread over all processors.
         launch_product<D, 1>(some, part, stream);
-      else
+      } else {
         launch_product<D, 2>(some, part, stream);
+      }
     });
   }
 }

@@ -1,7 +1,9 @@
 // What all kernels share: time stamps, reductions, a warp's rows times a few tokens. For .cu files with kernels.
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
+#include <map>
 
 #include "engine/machines/cuda/device.h"
 #include "engine/machines/cuda/kernels.h"
@@ -30,6 +32,23 @@ void launch_chained(void (*kernel)(Parameters...), dim3 grid, int shared, cudaSt
   config.attrs = &chained;
   config.numAttrs = kernels_can_chain() ? 1 : 0;
   check(cudaLaunchKernelEx(&config, kernel, static_cast<Parameters>(arguments)...), "queueing a kernel");
+}
+// Blocks for so many pieces of work: all at once where the device holds them, else each block the same number of
+// rounds.
+template <typename Kernel>
+int blocks_for(Kernel kernel, int pieces, int shared) {
+  static thread_local std::map<int, int> held;  // by shared memory
+  int& slots = held[shared];
+  if (slots == 0) {
+    int device = 0, processors = 0, of_processor = 0;
+    check(cudaGetDevice(&device), "asking for the device");
+    check(cudaDeviceGetAttribute(&processors, cudaDevAttrMultiProcessorCount, device), "asking for the device");
+    check(cudaOccupancyMaxActiveBlocksPerMultiprocessor(&of_processor, kernel, kThreads,
+                                                        static_cast<std::size_t>(shared)),
+          "asking for a kernel");
+    slots = std::max(1, of_processor * processors);
+  }
+  return ceil_div(pieces, ceil_div(pieces, slots));
 }
 // More shared memory than a kernel may have unasked.
 template <typename Kernel>

@@ -2,6 +2,7 @@
 #include <algorithm>
 
 #include "engine/machines/cuda/choice.cuh"
+#include "engine/machines/cuda/row_tiles.cuh"
 
 namespace expertscope::cuda {
 namespace {
@@ -144,6 +145,45 @@ __global__ void __launch_bounds__(kThreads, 2) gate_up_one_kernel(OneRun run, St
   });
 }
 
+// The same for quantised matrices. With both halves a lane's two rows are the same row of gate and up.
+template <typename D, Half half>
+__global__ void __launch_bounds__(kThreads, 2) gate_up_tiles_kernel(OneRun run, Stamp stamp) {
+  extern __shared__ uint4 tile_x[];
+  wait_for_kernel_ahead();
+  let_next_kernel_start();
+  stamp_start(stamp);
+  if (run.mails && blockIdx.x == 0) return post(run.choice, run.mail);
+  const int block = static_cast<int>(blockIdx.x) - (run.mails ? 1 : 0);
+  const int rank = run.blob != 0 ? run.rank : block / run.blocks_of_rank;
+  const std::uint64_t blob = run.blob != 0 ? run.blob : blob_of(run.choice, rank);
+  if (blob == 0) return;
+  const DeviceMatrix gate = in_blob(run.layout.gate, blob), up = in_blob(run.layout.up, blob);
+  const int cols = gate.cols, sharers = sharers_of(cols), warp = static_cast<int>(threadIdx.x) / 32;
+  constexpr int kRows = half == Half::both ? kTileRows / 2 : kTileRows;
+  const int tiles = (gate.rows + kRows - 1) / kRows, together = kWarps / sharers;
+  const int first = block % run.blocks_of_rank * together, stride = run.blocks_of_rank * together;
+  auto stream = tile_stream<D>(
+      [&](int tile, int g, int which, int& row) -> DeviceMatrix {
+        row = min(tile * kRows + (half == Half::both ? 0 : 8 * which) + g, gate.rows - 1);
+        return half == Half::up || (half == Half::both && which == 1) ? up : gate;
+      },
+      cols, warp % sharers, sharers, first + warp / sharers, stride, tiles);
+  stream.start();
+  stage_tile<D>(run.input, nullptr, cols, threadIdx.x, kThreads, tile_x, nullptr);
+  __syncthreads();
+  float* hidden = run.hidden + static_cast<std::int64_t>(rank) * gate.rows;
+  run_tiles(stream, tile_x, rounds_of(first, stride, tiles), [&](int tile, int g, float sum, float second) {
+    const int row = tile * kRows + g;
+    const auto gated = [](float g_sum, float u_sum) { return g_sum / (1 + expf(-g_sum)) * u_sum; };
+    if constexpr (half == Half::both) {
+      if (row < gate.rows) hidden[row] = gated(sum, second);
+    } else {
+      if (row < gate.rows) hidden[row] = half == Half::gate ? sum : gated(fresh(hidden + row), sum);
+      if (row + 8 < gate.rows) hidden[row + 8] = half == Half::gate ? second : gated(fresh(hidden + row + 8), second);
+    }
+  });
+}
+
 // A block works on one rank's rows.
 template <typename D>
 __global__ void __launch_bounds__(kThreads, 2) down_one_kernel(OneRun run, Stamp stamp) {
@@ -168,6 +208,39 @@ __global__ void __launch_bounds__(kThreads, 2) down_one_kernel(OneRun run, Stamp
       if (threadIdx.x % 32 != 0) return;
       output[2 * unit] = sums[0];
       if (2 * unit + 1 < down.rows) output[2 * unit + 1] = sums[1];
+    });
+  }
+  stamp_end(stamp);
+}
+
+template <typename D>
+__global__ void __launch_bounds__(kThreads, 2) down_tiles_kernel(OneRun run, Stamp stamp) {
+  extern __shared__ uint4 tile_x[];
+  const int rank = run.blob != 0 ? run.rank : static_cast<int>(blockIdx.x) / run.blocks_of_rank;
+  const std::uint64_t blob = run.blob != 0 ? run.blob : blob_of(run.choice, rank);
+  const DeviceMatrix down = in_blob(run.layout.down, blob);
+  const int cols = down.cols, sharers = sharers_of(cols), warp = static_cast<int>(threadIdx.x) / 32;
+  const int tiles = blob != 0 ? (down.rows + kTileRows - 1) / kTileRows : 0, together = kWarps / sharers;
+  const int first = static_cast<int>(blockIdx.x) % run.blocks_of_rank * together,
+            stride = run.blocks_of_rank * together;
+  auto stream = tile_stream<D>(
+      [&](int tile, int g, int which, int& row) -> DeviceMatrix {
+        row = min(tile * kTileRows + 8 * which + g, down.rows - 1);
+        return down;
+      },
+      cols, warp % sharers, sharers, first + warp / sharers, stride, tiles);
+  stream.start();
+  let_next_kernel_start();
+  wait_for_kernel_ahead();
+  if (blob != 0) {
+    stage_tile<D>(run.hidden + static_cast<std::int64_t>(rank) * cols, nullptr, cols, threadIdx.x, kThreads, tile_x,
+                  nullptr);
+    __syncthreads();
+    float* output = run.output + static_cast<std::int64_t>(rank) * down.rows;
+    run_tiles(stream, tile_x, rounds_of(first, stride, tiles), [&](int tile, int g, float sum, float second) {
+      const int row = tile * kTileRows + g;
+      if (row < down.rows) output[row] = sum;
+      if (row + 8 < down.rows) output[row + 8] = second;
     });
   }
   stamp_end(stamp);
@@ -230,50 +303,119 @@ __global__ void __launch_bounds__(kThreads, 2) down_sum_kernel(OneRun run, Stamp
   stamp_end(stamp);
 }
 
-// Blocks for each of `ranks` matrices of so many units: all at once if they fit, else each warp the same number.
-int blocks_for(int units, int ranks) {
-  static const int slots = [] {
-    int device = 0, processors = 0;
-    check(cudaGetDevice(&device), "asking for the device");
-    check(cudaDeviceGetAttribute(&processors, cudaDevAttrMultiProcessorCount, device), "asking for the device");
-    return 3 * processors;
-  }();
-  const int room = std::max(1, (slots - 1) / ranks);
-  const int rounds = ceil_div(units, room * kWarps);
-  return ceil_div(units, rounds * kWarps);
+// The same for quantised matrices: a tile of all ranks a block.
+template <typename D>
+__global__ void __launch_bounds__(kThreads, 2) down_sum_tiles_kernel(OneRun run, Stamp stamp) {
+  extern __shared__ uint4 tile_x[];
+  __shared__ float products[kWarps][kTileRows], weights[kWarps];
+  const int top_k = run.choice.rule.top_k, warp = threadIdx.x / 32, lane = threadIdx.x % 32;
+  const int rank = warp % top_k, sharers = kWarps / top_k;
+  const Pick pick = choose(run.choice.rule, run.choice.logits);
+  const std::uint64_t mine = lane < top_k ? fresh(run.choice.table + pick.expert) : 1;
+  const bool all = __all_sync(0xffffffffu, mine != 0);
+  const std::uint64_t blob = __shfl_sync(0xffffffffu, mine, rank);
+  if (warp == 0 && lane < top_k) weights[lane] = pick.weight;
+  const DeviceMatrix down = in_blob(run.layout.down, blob);
+  const int first_row = blockIdx.x * kTileRows, rows = min(kTileRows, down.rows - first_row);
+  auto stream = tile_stream<D>(
+      [&](int, int g, int which, int& row) -> DeviceMatrix {
+        row = first_row + min(8 * which + g, rows - 1);
+        return down;
+      },
+      down.cols, warp / top_k, sharers, 0, 1, blob != 0 ? 1 : 0);
+  stream.start();
+  let_next_kernel_start();
+  wait_for_kernel_ahead();
+  // Each rank's warps lay out its hidden values.
+  uint4* x = tile_x + rank * (tile_bytes(down.cols) / 16);
+  if (blob != 0)
+    stage_tile<D>(run.hidden + static_cast<std::int64_t>(rank) * down.cols, nullptr, down.cols,
+                  warp / top_k * 32 + lane, 32 * sharers, x, nullptr);
+  __syncthreads();
+  float first = 0, second = 0;
+  stream.next(x, first, second);
+  if (lane % 4 == 0) products[warp][lane / 4] = first, products[warp][8 + lane / 4] = second;
+  __syncthreads();
+  const auto product = [&](int k, int row) {
+    float sum = 0;
+    for (int i = 0; i < sharers; ++i) sum += products[k + i * top_k][row];
+    return sum;
+  };
+  if (all) {
+    if (static_cast<int>(threadIdx.x) < rows) {
+      float sum = 0;
+      for (int k = 0; k < top_k; ++k) {
+        if (weights[k] != 0) sum = fmaf(weights[k], product(k, threadIdx.x), sum);
+      }
+      float* to = run.x + first_row + threadIdx.x;
+      *to = fresh(to) + sum;
+    }
+  } else if (blob != 0 && warp < top_k && lane < rows) {
+    run.output[static_cast<std::int64_t>(rank) * down.rows + first_row + lane] = product(rank, lane);
+  }
+  stamp_end(stamp);
+}
+
+// Launches a kernel that cuts each rank's matrix into `pieces`.
+template <typename Kernel>
+void launch_ranks(Kernel kernel, OneRun& run, int pieces, int ranks, int shared, const Stamp& stamp,
+                  cudaStream_t stream) {
+  allow_shared(kernel, shared);
+  run.blocks_of_rank = std::max(1, blocks_for(kernel, pieces * ranks, shared) / ranks);
+  run.blocks_of_rank = ceil_div(pieces, ceil_div(pieces, run.blocks_of_rank));
+  launch_chained(kernel, dim3(static_cast<unsigned>(run.blocks_of_rank * ranks + (run.mails ? 1 : 0))), shared, stream,
+                 run, stamp);
+}
+
+template <typename D, Half half>
+void launch_gate_up(OneRun& run, int ranks, const Stamp& stamp, cudaStream_t stream) {
+  const ExpertMatrix& gate = run.layout.gate;
+  if constexpr (has_tiles<D>) {
+    const int tiles = ceil_div(gate.rows, half == Half::both ? kTileRows / 2 : kTileRows);
+    launch_ranks(gate_up_tiles_kernel<typename TilesOf<D>::type, half>, run,
+                 ceil_div(tiles, kWarps / sharers_of(gate.cols)), ranks, tile_bytes(gate.cols), stamp, stream);
+  } else {
+    launch_ranks(gate_up_one_kernel<D, half>, run, ceil_div(gate.rows, kWarps), ranks, staged_bytes(gate.cols), stamp,
+                 stream);
+  }
+}
+
+template <typename D>
+void launch_down(OneRun& run, int ranks, const Stamp& stamp, cudaStream_t stream) {
+  const ExpertMatrix& down = run.layout.down;
+  run.mails = false;
+  const auto sum = [&](auto kernel, int rows, int shared) {
+    allow_shared(kernel, shared * ranks);
+    launch_chained(kernel, dim3(static_cast<unsigned>(ceil_div(down.rows, rows))), shared * ranks, stream, run, stamp);
+  };
+  if constexpr (has_tiles<D>) {
+    using Tiles = typename TilesOf<D>::type;
+    const int shared = tile_bytes(down.cols);
+    if (run.sums) return sum(down_sum_tiles_kernel<Tiles>, kTileRows, shared);
+    const int tiles = ceil_div(down.rows, kTileRows);
+    launch_ranks(down_tiles_kernel<Tiles>, run, ceil_div(tiles, kWarps / sharers_of(down.cols)), ranks, shared, stamp,
+                 stream);
+  } else {
+    const int shared = staged_bytes(down.cols);
+    if (run.sums) return sum(down_sum_kernel<D>, kSumRows, shared);
+    launch_ranks(down_one_kernel<D>, run, ceil_div(ceil_div(down.rows, 2), kWarps), ranks, shared, stamp, stream);
+  }
 }
 
 void launch_one(OneRun& run, int ranks, const Stamp& stamp, cudaStream_t stream) {
-  const auto launch = [&](auto kernel, int blocks, int shared) {
-    allow_shared(kernel, shared);
-    launch_chained(kernel, dim3(static_cast<unsigned>(blocks)), shared, stream, run, stamp);
-  };
   const ExpertLayout& layout = run.layout;
-  run.blocks_of_rank = blocks_for(layout.gate.rows, ranks);
-  const int gate_blocks = run.blocks_of_rank * ranks + (run.mails ? 1 : 0);
   for_type(layout.gate.type, [&](auto gate) {
     using D = decltype(gate);
     if (layout.gate.type == layout.up.type)
-      launch(gate_up_one_kernel<D, Half::both>, gate_blocks, staged_bytes(layout.gate.cols));
+      launch_gate_up<D, Half::both>(run, ranks, stamp, stream);
     else
-      launch(gate_up_one_kernel<D, Half::gate>, gate_blocks, staged_bytes(layout.gate.cols));
+      launch_gate_up<D, Half::gate>(run, ranks, stamp, stream);
   });
   if (layout.gate.type != layout.up.type) {
     run.mails = false;
-    for_type(layout.up.type, [&](auto up) {
-      launch(gate_up_one_kernel<decltype(up), Half::up>, run.blocks_of_rank * ranks, staged_bytes(layout.gate.cols));
-    });
+    for_type(layout.up.type, [&](auto up) { launch_gate_up<decltype(up), Half::up>(run, ranks, stamp, stream); });
   }
-  for_type(layout.down.type, [&](auto down) {
-    using D = decltype(down);
-    const int shared = staged_bytes(layout.down.cols);
-    if (run.sums) {
-      launch(down_sum_kernel<D>, ceil_div(layout.down.rows, kSumRows), shared * ranks);
-    } else {
-      run.blocks_of_rank = blocks_for(ceil_div(layout.down.rows, 2), ranks);
-      launch(down_one_kernel<D>, run.blocks_of_rank * ranks, shared);
-    }
-  });
+  for_type(layout.down.type, [&](auto down) { launch_down<decltype(down)>(run, ranks, stamp, stream); });
 }
 
 template <int Tokens>
@@ -290,7 +432,7 @@ void launch_experts(const ExpertRun& run, const Stamp& stamp, cudaStream_t strea
 
 bool sums_by_itself(const ExpertLayout& layout, const RouterRule& rule) {
   // Hidden values of all ranks lie in shared memory at once, of three blocks.
-  return rule.top_k <= kWarps && kWarps % rule.top_k == 0 && staged_bytes(layout.down.cols) * rule.top_k <= 48 * 1024;
+  return rule.top_k <= kWarps && kWarps % rule.top_k == 0 && tile_bytes(layout.down.cols) * rule.top_k <= 48 * 1024;
 }
 
 void run_chosen(const ExpertRun& run, const Choice& choice, const RouterMail& mail, float* x, Stamp stamp,

@@ -143,7 +143,7 @@ double difference(const LogitsRecord& a, const LogitsRecord& b) {
 
 class CudaTypes : public testing::TestWithParam<std::tuple<TensorType, int>> {};
 
-// A prompt short enough for the float32 kernels, and one that takes the tensor cores.
+// A single token, which has kernels of its own; a prompt short enough for float32, and one that takes the tensor cores.
 TEST_P(CudaTypes, SayWhatTheCpuSays) {
   NEEDS_DEVICE();
   const auto [type, prompt_tokens] = GetParam();
@@ -162,7 +162,7 @@ TEST_P(CudaTypes, SayWhatTheCpuSays) {
     SCOPED_TRACE(policy);
     CudaRun run(model, policy, policy == std::string("resident") ? 1 : 0.25);
     EXPECT_EQ(run.runner->run_prompt(prompt, 8)[0], expected.tokens[0]);
-    EXPECT_LT(difference(expected.logits, run.events.logits.at(0)), prompt_tokens < 64 ? 1e-3 : 1e-2);
+    EXPECT_LT(difference(expected.logits, run.events.logits.at(0)), prompt_tokens == 1 ? 3e-3 : prompt_tokens < 64 ? 1e-3 : 1e-2);
   }
   std::filesystem::remove_all(folder);
 }
@@ -171,7 +171,7 @@ INSTANTIATE_TEST_SUITE_P(EveryType, CudaTypes,
                          testing::Combine(testing::Values(TensorType::f16, TensorType::bf16, TensorType::q8_0,
                                                           TensorType::q4_0, TensorType::q4_k, TensorType::q5_k,
                                                           TensorType::q6_k),
-                                          testing::Values(20, 300)),
+                                          testing::Values(1, 20, 300)),
                          [](const auto& type) {
                            return std::string(name(std::get<0>(type.param))) + "_" +
                                   std::to_string(std::get<1>(type.param)) + "_tokens";
