@@ -80,13 +80,20 @@ class HeadlessRun {
     }
     if (writer_ != nullptr)
       if (const auto error = writer_->error()) fail_writing(*error);
+    if (!plan_.recorded) note_change(generated);
     script_.apply_due(rig_.runner(), generated);
     return true;
   }
 
+  // Engine thread. What an unrecorded run can say of its script's rows, to be compared with a recorded one.
+  void note_change(std::uint32_t generated) {
+    const bool changes = std::ranges::any_of(plan_.script, [&](const auto& e) { return e.at_token == generated; });
+    if (changes || generated <= 1) seconds_at_ += fmt::format("{}:{:.6f} ", generated, seconds_since(begin_));
+  }
+
   // Engine thread. Keeps the generated ids only where no recorder does.
   void run_prompts() {
-    const auto begin = Clock::now();
+    begin_ = Clock::now();
     try {
       while (outputs_.size() < plan_.prompts.size() && !interrupted_) {
         std::vector<BatchPrompt> batch;
@@ -99,7 +106,7 @@ class HeadlessRun {
     } catch (...) {
       failure_ = std::current_exception();
     }
-    engine_seconds_ = seconds_since(begin);
+    engine_seconds_ = seconds_since(begin_);
   }
 
   void record_end() {
@@ -146,6 +153,7 @@ class HeadlessRun {
     batch.start = rig_.runner().info();
     batch.wall = {
         {"started_at", started_at}, {"ended_at", utc_now()}, {"engine_s", fmt::format("{:.6f}", engine_seconds_)}};
+    batch.wall["seconds_at_tokens"] = fmt::format("{}end:{:.6f}", seconds_at_, engine_seconds_);
     if (engine_seconds_ > 0)
       batch.wall["computed_tokens_per_s"] = fmt::format("{:.3f}", rig_.runner().generated() / engine_seconds_);
     batch.health.push_back({"profile.off", Severity::info, 1,
@@ -186,7 +194,9 @@ class HeadlessRun {
   std::vector<std::vector<std::int32_t>> outputs_;
   std::optional<std::string> interrupted_;
   std::exception_ptr failure_;
+  Clock::time_point begin_;
   double engine_seconds_ = 0;
+  std::string seconds_at_;  // "token:seconds " at each change of the script, of a run that is not recorded
 };
 
 }  // namespace
