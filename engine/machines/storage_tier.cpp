@@ -88,7 +88,8 @@ void StorageTier::raise(Place p) {
   if (wish == wishes_.end()) return;
   const Wish first = *wish;
   wishes_.erase(wish);
-  const auto demands_end = std::ranges::find_if(wishes_, [](const Wish& w) { return w.read.reason != CopyReason::demand; });
+  const auto demands_end =
+      std::ranges::find_if(wishes_, [](const Wish& w) { return w.read.reason != CopyReason::demand; });
   wishes_.insert(demands_end, first);
 }
 

@@ -1,6 +1,6 @@
 // Experts on the CPU beside a GPU: a layer's are noted as they are asked for and computed together, on the caller's
-// thread pool, from host memory. Inputs come from and results go to page-locked memory that kernels read. Experts of the
-// next layer may be computed a layer early, on this layer's input.
+// thread pool, from host memory. Inputs come from and results go to page-locked memory that kernels read. Experts of
+// the next layer may be computed a layer early, on this layer's input.
 #pragma once
 
 #include <cstdint>
@@ -46,9 +46,9 @@ class CpuExperts {
   // --- experts of the next layer
   Ticket add_early(const Demand&);  // only noted; nothing of it is kept
   bool has_early() const { return !early_.empty(); }
-  void keep_input();           // this layer's, which has arrived, for run_early
+  void keep_input();            // this layer's, which has arrived, for run_early
   void run_early(const Idle&);  // while the device goes on to the next layer
-  void take_early();           // their layer is in work, and the device reads no results of the one before
+  void take_early();            // their layer is in work, and the device reads no results of the one before
 
   float* input() const { return input_.data(); }          // mapped, [tokens][width]
   const float* output() const { return output_.data(); }  // mapped, [tokens * top_k][width]
@@ -78,7 +78,8 @@ class CpuExperts {
   void wait_for(const HostExperts::Held&, const Idle&) const;
   void run_singles(std::span<const CpuWork>);
   void run_one(const CpuWork&);
-  void compute(ExpertId, Precision, const std::byte* blob, std::span<const float* const> from, std::span<float* const> to);
+  void compute(ExpertId, Precision, const std::byte* blob, std::span<const float* const> from,
+               std::span<float* const> to);
   void mark(std::size_t output);
   struct Ran {
     ExpertId expert;  // kNone16: several of the layer

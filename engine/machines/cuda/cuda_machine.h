@@ -158,7 +158,7 @@ class CudaMachine final : public Machine {
   std::array<SideStream, kSideStreams> side_;
   std::size_t next_side_ = 0;
   cudaEvent_t picks_there_ = nullptr;
-  std::vector<std::uint8_t> read_on_;  // by slot: the stream of the last expert_on_gpu
+  std::vector<std::uint8_t> read_on_;   // by slot: the stream of the last expert_on_gpu
   std::deque<CopyQueue::Job> reading_;  // copies that wait for storage, in the order in which they were asked for
   std::vector<ExpertCopy> to_publish_;
   Precision published_precision_ = Precision::native;  // of all that is published

@@ -91,7 +91,8 @@ void CudaMachine::start_decided() {
     d->started = started_;
     run.one = {slots_.published(d->expert), d->rows[0].rank, 1};
     run.pick = {0, d->rows[0].rank};
-    run_experts(run, {d == there.front() ? stamp.start : nullptr, d == there.back() ? stamp.end : nullptr, stamp.counter},
+    run_experts(run,
+                {d == there.front() ? stamp.start : nullptr, d == there.back() ? stamp.end : nullptr, stamp.counter},
                 compute_);
   }
 }

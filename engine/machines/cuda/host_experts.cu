@@ -1,11 +1,10 @@
-#include "engine/machines/cuda/host_experts.h"
-
 #include <algorithm>
 #include <string>
 #include <vector>
 
 #include "engine/assert.h"
 #include "engine/error.h"
+#include "engine/machines/cuda/host_experts.h"
 
 namespace expertscope::cuda {
 namespace {
@@ -48,9 +47,10 @@ HostExperts::HostExperts(const Model& model, std::optional<std::int64_t> host_by
 void HostExperts::prepare(Precision precision) {
   if (precision == Precision::native || versions_[index(precision)] != nullptr) return;
   if (tier_) {
-    throw InputError("the policy wants experts in " + std::string(name(precision)) +
-                     ", which are made from all experts in host memory: leave --host-bytes out or choose a policy in the "
-                     "file's precision");
+    throw InputError(
+        "the policy wants experts in " + std::string(name(precision)) +
+        ", which are made from all experts in host memory: leave --host-bytes out or choose a policy in the "
+        "file's precision");
   }
   if (blob_bytes(precision) > blob_bytes(Precision::native)) {
     throw InputError("the policy wants experts in " + std::string(name(precision)) +
@@ -68,7 +68,8 @@ std::int64_t HostExperts::blob_bytes(Precision precision) const {
 
 std::int64_t HostExperts::bytes() const {
   std::int64_t sum = tier_ ? pool_.size() : static_cast<std::int64_t>(model_.expert_store().size());
-  for (const auto& versions : versions_) sum += versions ? static_cast<std::int64_t>(versions->experts.store().size()) : 0;
+  for (const auto& versions : versions_)
+    sum += versions ? static_cast<std::int64_t>(versions->experts.store().size()) : 0;
   return sum;
 }
 

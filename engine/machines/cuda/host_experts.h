@@ -28,7 +28,9 @@ class HostExperts {
   }
   std::int64_t blob_bytes(Precision) const;  // of the largest; known before prepare
   std::int64_t bytes() const;                // of host memory
-  std::span<const std::byte> page_locked() const { return tier_ ? std::span<const std::byte>(pool()) : model_.expert_store(); }
+  std::span<const std::byte> page_locked() const {
+    return tier_ ? std::span<const std::byte>(pool()) : model_.expert_store();
+  }
 
   // An expert that stays where it is until it is released. Nothing: all of host memory is held, for now.
   struct Held {

@@ -86,9 +86,9 @@ Said said_by(Run& run, std::size_t prompt_tokens) {
 }
 
 std::string text_of(const Said& s) {
-  std::string text = "KL " + std::to_string(s.kl()) + " over " + std::to_string(s.quality.shadowed) + " tokens, agreed " +
-                     std::to_string(s.agreed()) + ", demands " + std::to_string(s.demands) + ", low " +
-                     std::to_string(s.low) + ", inexact " + std::to_string(s.inexact) + ", prompt's best:";
+  std::string text = "KL " + std::to_string(s.kl()) + " over " + std::to_string(s.quality.shadowed) +
+                     " tokens, agreed " + std::to_string(s.agreed()) + ", demands " + std::to_string(s.demands) +
+                     ", low " + std::to_string(s.low) + ", inexact " + std::to_string(s.inexact) + ", prompt's best:";
   for (std::size_t i = 0; i < 4; ++i)
     text += " " + std::to_string(s.prompt.best[i].first) + ":" + std::to_string(s.prompt.best[i].second);
   return text;
@@ -162,7 +162,8 @@ TEST(CudaPolicies, ExpertsOfLowerPrecisionSayWhatTheyDoOnTheCpu) {
 // What HOBBIT skips and lowers depends on what has arrived, and so on real times.
 TEST(CudaPolicies, HobbitSkipsAndLowersAboutAsOnAnEmulatedMachine) {
   NEEDS_DEVICE();
-  for (const char* policy : {"hobbit", "hobbit:precision.low=int2", "hobbit:gate.skip_above=0.7,precision.low_above=0.55"}) {
+  for (const char* policy :
+       {"hobbit", "hobbit:precision.low=int2", "hobbit:gate.skip_above=0.7,precision.low_above=0.55"}) {
     for (double ratio : {0.125, 0.25}) {
       SCOPED_TRACE(policy + std::string(" at ") + std::to_string(ratio));
       CudaRun real(demo_model(), policy, ratio, with_prior);
@@ -180,12 +181,11 @@ TEST(CudaPolicies, HobbitSkipsAndLowersAboutAsOnAnEmulatedMachine) {
 void expect_golden(CudaRun& run) {
   for (const auto& [name, golden] : golden_outputs().items()) {
     SCOPED_TRACE(name);
-    EXPECT_EQ(run.runner->run_prompt({"", golden["prompt"].get<std::string>(), {}}, 24),
-              [&] {
-                auto ids = golden["greedy_ids"].get<std::vector<std::int32_t>>();
-                ids.resize(24);
-                return ids;
-              }());
+    EXPECT_EQ(run.runner->run_prompt({"", golden["prompt"].get<std::string>(), {}}, 24), [&] {
+      auto ids = golden["greedy_ids"].get<std::vector<std::int32_t>>();
+      ids.resize(24);
+      return ids;
+    }());
   }
 }
 
@@ -209,10 +209,15 @@ TEST(CudaPolicies, WithItsLossyKnobOffALossyPolicyIsExact) {
 // Whatever inexact policies, precisions and cache sizes came before, an exact policy is exact.
 TEST(CudaPolicies, AnExactPolicyAfterInexactOnesIsExact) {
   NEEDS_DEVICE();
-  const std::vector<std::string> policies = {
-      "daop", "hobbit", "hobbit:precision.low=int2", "adapmoe", "on-demand:gate=pruned",
-      "lookahead:precision=lowered,precision.bits=int4", "mixtral-offloading:precision=lowered,precision.bits=int8",
-      "mixtral-offloading", "split"};
+  const std::vector<std::string> policies = {"daop",
+                                             "hobbit",
+                                             "hobbit:precision.low=int2",
+                                             "adapmoe",
+                                             "on-demand:gate=pruned",
+                                             "lookahead:precision=lowered,precision.bits=int4",
+                                             "mixtral-offloading:precision=lowered,precision.bits=int8",
+                                             "mixtral-offloading",
+                                             "split"};
   CudaRun run(demo_model(), "on-demand", 0.25, with_prior);
   std::mt19937 random(7);
   std::string schedule;
