@@ -10,7 +10,7 @@ namespace cuda {
 namespace {
 
 constexpr std::int64_t kSpareBytes = 256 << 20;  // of device memory, left to the driver and to others
-constexpr std::chrono::milliseconds kAwake{3};    // of CPU threads: a few layers of decode
+constexpr std::chrono::milliseconds kAwake{3};   // of CPU threads: a few layers of decode
 constexpr std::array kPrecisions = {Precision::native, Precision::int8, Precision::int4, Precision::int2};
 
 Slots::Bytes slot_bytes(const HostExperts& host) {
