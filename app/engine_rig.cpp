@@ -21,8 +21,9 @@ int most_step_tokens(const RunPlan& plan) {
 
 std::unique_ptr<Machine> make_machine(const RunPlan& plan, ThreadPool& pool, Arithmetic* arithmetic) {
   if (plan.cuda)
-    return make_cuda_machine(*plan.model, pool,
-                             {.max_step_tokens = plan.options.prefill_chunk, .profile = plan.calibrated});
+    return make_cuda_machine(
+        *plan.model, pool,
+        {.max_step_tokens = most_step_tokens(plan), .host_bytes = plan.host_bytes, .profile = plan.calibrated});
   RunShape shape = run_shape(plan.model->description(), most_step_tokens(plan));
   shape.host_bytes = plan.host_bytes;
   return make_emulated_machine(plan.profile, plan.cost_shape, shape, plan.model.get(), arithmetic);

@@ -62,7 +62,7 @@ void add_workload_options(CLI::App& app, RunRequest& request) {
   app.add_option("--seed", request.seed, "Seed of the draws, 0 to 2^63-1 [0]")
       ->type_name("N")
       ->check(whole_range(0, std::numeric_limits<std::int64_t>::max()));
-  app.add_option("--sequences", request.sequences, "Prompts decoded together, on emulated machines; a step gives each of them a token [1]")
+  app.add_option("--sequences", request.sequences, "Prompts decoded together; a step gives each of them a token [1]")
       ->type_name("N")
       ->check(whole_range(1, 1024));
   app.add_flag("--stop-at-eos", request.stop_at_eos,
@@ -82,7 +82,7 @@ void add_machine_options(CLI::App& app, RunRequest& request) {
                  "model, else own]")
       ->type_name("NAME");
   app.add_option("--host-bytes", request.host_bytes,
-                 "Bound of the host's expert memory in bytes; not in this version [none]")
+                 "Bound of the host's expert memory in bytes: the others are read from storage [none]")
       ->type_name("N")
       ->check(whole_range(0, kMaxBytes));
   app.add_option("--threads", request.threads, "CPU threads, 1 to 1024; never changes a result [all cores]")

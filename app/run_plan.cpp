@@ -155,11 +155,6 @@ void choose_run_options(const RunRequest& request, const Model& model, RunOption
 
 void note_sequences(RunPlan& plan) {
   const auto wanted = static_cast<std::size_t>(plan.options.sequences);
-  if (wanted > 1 && plan.cuda)
-    throw InputError(
-        "--sequences: a CUDA machine decodes one sequence at a time; use --machine emulated:PROFILE or leave the "
-        "option "
-        "out");
   if (plan.prompts.size() >= wanted) return;
   const std::string text =
       fmt::format("--sequences {}: there {} {} prompt{}, so that fewer are decoded together", wanted,
@@ -201,8 +196,14 @@ RunPlan make_plan(const RunRequest& request) {
   const std::optional<MachineProfile> profile = choose_machine(request.machine, plan);
   plan.cuda = !profile;
   if (profile) plan.profile = *profile;
-  plan.model =
-      std::make_shared<const Model>(request.model.empty() ? demo_model_path() : std::filesystem::path(request.model));
+  plan.host_bytes = request.host_bytes;
+  // An emulated machine models the reads; a real one makes them.
+  const ExpertHome experts = plan.cuda && plan.host_bytes ? ExpertHome::file : ExpertHome::memory;
+  if (experts == ExpertHome::file && request.shadow_exact > 0)
+    throw InputError(
+        "--shadow-exact: the exact computation beside a run wants all experts in host memory; leave --host-bytes out");
+  plan.model = std::make_shared<const Model>(
+      request.model.empty() ? demo_model_path() : std::filesystem::path(request.model), experts);
   plan.demo_model = is_demo_model(*plan.model);
   plan.cost_shape =
       blaming("--cost-shape", [&] { return load_cost_shape(choose_cost_shape(request, plan), *plan.model); });
@@ -211,11 +212,6 @@ RunPlan make_plan(const RunRequest& request) {
   if (plan.options.prior) {
     if (auto note = note_of_prior(*plan.options.prior, plan.model->file_sha256())) plan.health.push_back(*note);
   }
-  plan.host_bytes = request.host_bytes;
-  if (plan.cuda && plan.host_bytes)
-    throw InputError(
-        "--host-bytes: the storage tier is there on emulated machines alone; on this GPU all experts are kept in host "
-        "memory, leave the option out");
   if (plan.cuda) {
     plan.options.prefill_chunk = kCudaPrefillChunk;
     // Recorded gates cost real time here: without a wish, only what the policy uses.

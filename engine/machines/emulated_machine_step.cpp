@@ -194,7 +194,7 @@ void EmulatedMachine::finish_router(TimeNs at) {
   for (Demand& d : demands_) {
     const SlotId slot = entry(d.expert);
     if (slot == kNone16) continue;
-    d.started = queue_gpu_expert(d, slot, 0, Precision::native, joins_the_last);
+    d.started = queue_gpu_expert(d, slot, 0, slots_[slot].precision, joins_the_last);
     joins_the_last = costs_.starts_together();
   }
 }

@@ -25,22 +25,6 @@ TensorType type_of(Precision p) {
   return p == Precision::int8 ? TensorType::q8_0 : TensorType::q4_0;
 }
 
-ExpertBlobLayout layout_in(Precision precision, const ExpertBlobLayout& native) {
-  ExpertBlobLayout layout;
-  const auto place = [&](const ExpertMatrix& from) {
-    const std::int64_t values = std::int64_t{from.rows} * from.cols;
-    ExpertMatrix m{.type = type_of(precision), .rows = from.rows, .cols = from.cols, .quants_offset = layout.bytes};
-    layout.bytes += quants_bytes(m.type, values);
-    m.scales_offset = layout.bytes;
-    layout.bytes += scales_bytes(m.type, values);
-    return m;
-  };
-  layout.gate = place(native.gate);
-  layout.up = place(native.up);
-  layout.down = place(native.down);
-  return layout;
-}
-
 // ggml's Q8_0: the largest magnitude becomes 127.
 float quantise_int8(const float* x, std::byte* quants) {
   float most = 0;
@@ -91,6 +75,22 @@ void pack_levels(const Levels& levels, std::byte* quants) {
 }
 
 }  // namespace
+
+ExpertBlobLayout layout_in(Precision precision, const ExpertBlobLayout& native) {
+  ExpertBlobLayout layout;
+  const auto place = [&](const ExpertMatrix& from) {
+    const std::int64_t values = std::int64_t{from.rows} * from.cols;
+    ExpertMatrix m{.type = type_of(precision), .rows = from.rows, .cols = from.cols, .quants_offset = layout.bytes};
+    layout.bytes += quants_bytes(m.type, values);
+    m.scales_offset = layout.bytes;
+    layout.bytes += scales_bytes(m.type, values);
+    return m;
+  };
+  layout.gate = place(native.gate);
+  layout.up = place(native.up);
+  layout.down = place(native.down);
+  return layout;
+}
 
 void quantise(Precision precision, const float* values, std::int64_t count, std::byte* quants, std::byte* scales) {
   ES_ASSERT(precision != Precision::native && count % kBlock == 0, "whole blocks of a lower precision");

@@ -18,6 +18,8 @@ class ExpertVersions {
 
   const ExpertBlobLayout& layout(int layer) const { return layouts_[static_cast<std::size_t>(layer)]; }
   std::span<const std::byte> blob(ExpertId) const;
+  // All blobs: one piece of memory, which a machine may page-lock.
+  std::span<const std::byte> store() const { return blobs_.span(); }
 
  private:
   void make(const Model&, Precision, ExpertId);
@@ -27,6 +29,9 @@ class ExpertVersions {
   std::vector<ExpertBlobLayout> layouts_;
   AlignedBytes blobs_;
 };
+
+// How a blob of the model's own precision is laid out in another one.
+ExpertBlobLayout layout_in(Precision below_native, const ExpertBlobLayout& native);
 
 // Quantises `count` values, a multiple of 32, into the planes of Q8_0 (int8) or Q4_0 (int4, int2).
 void quantise(Precision, const float* values, std::int64_t count, std::byte* quants, std::byte* scales);

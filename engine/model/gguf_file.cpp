@@ -59,6 +59,10 @@ void GgufFile::read(std::int64_t offset, std::span<std::byte> out, std::string_v
   }
 }
 
+void GgufFile::uncache(std::int64_t offset, std::int64_t bytes) const {
+  (void)::posix_fadvise(fd_, offset, bytes, POSIX_FADV_DONTNEED);
+}
+
 bool GgufFile::changed() const {
   struct stat info {};
   return ::fstat(fd_, &info) != 0 || info.st_size != bytes_ || nanoseconds(info.st_mtim) != changed_ns_;

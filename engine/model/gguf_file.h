@@ -24,6 +24,9 @@ class GgufFile {
   // Fills `out` from `offset`. A file that ends early or cannot be read throws, naming `what`.
   void read(std::int64_t offset, std::span<std::byte> out, std::string_view what) const;
 
+  // What is read of it may leave the system's own cache: for files that are read from the disk again and again.
+  void uncache(std::int64_t offset, std::int64_t bytes) const;
+
   // Whether its size or time of change are others than when it was opened.
   bool changed() const;
 

@@ -38,6 +38,10 @@ void GgufReader::read(const GgufTensor& tensor, std::int64_t offset, std::span<s
   files_[static_cast<std::size_t>(tensor.file)]->read(tensor.file_offset + offset, out, tensor.name);
 }
 
+void GgufReader::uncache(const GgufTensor& tensor, std::int64_t offset, std::int64_t bytes) const {
+  files_[static_cast<std::size_t>(tensor.file)]->uncache(tensor.file_offset + offset, bytes);
+}
+
 std::string GgufReader::sha256() const {
   Sha256 hash;
   std::vector<std::byte> buffer(1024 * 1024);

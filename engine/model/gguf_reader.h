@@ -34,6 +34,8 @@ class GgufReader : public GgufMetadata {
 
   // Fills `out` from a tensor's data, `offset` bytes into it. A file that was shortened meanwhile throws.
   void read(const GgufTensor& tensor, std::int64_t offset, std::span<std::byte> out) const;
+  // That part of it need not stay in the system's cache of files.
+  void uncache(const GgufTensor& tensor, std::int64_t offset, std::int64_t bytes) const;
 
   // Hexadecimal SHA-256 of the whole file as it is now; of several, as if they were one after the other in one file.
   // Throws RunError when one changed since it was opened.

@@ -111,7 +111,8 @@ WeightView matrix_in_blob(const ExpertMatrix& matrix, const std::byte* blob) {
           has_scales_plane(matrix.type) ? blob + matrix.scales_offset : nullptr};
 }
 
-Model::Model(const std::filesystem::path& path) : reader_(std::make_unique<GgufReader>(path)) {
+Model::Model(const std::filesystem::path& path, ExpertHome home)
+    : reader_(std::make_unique<GgufReader>(path)), expert_home_(home) {
   description_ = describe_model(*reader_);
   tokenizer_ = load_tokenizer(*reader_, description_.vocab);
   try {
@@ -135,12 +136,23 @@ void Model::load_weights() {
     expert_bytes_ += description_.router.experts * layout.bytes;
   }
   dense_bytes_ = file.data_bytes() - expert_bytes_;
-  experts_ = AlignedBytes(bytes);
+  const bool in_memory = expert_home_ == ExpertHome::memory;
+  if (in_memory) experts_ = AlignedBytes(bytes);
   for (int layer = 0; layer < description_.layers; ++layer) {
     layers_.push_back(load_layer(file, description_, layer, loader));
-    add_experts(layer, loader);
+    if (in_memory) add_experts(layer, loader);
   }
   loader.run(loading_threads());
+}
+
+void Model::read_experts(std::span<const ExpertRead> reads, int threads) const {
+  WeightLoader loader(*reader_, false);
+  for (const ExpertRead& read : reads) {
+    const ExpertBlobLayout& layout = blob_layout(read.expert.layer);
+    for (const auto& [part, matrix] : {std::pair{"gate", &layout.gate}, {"up", &layout.up}, {"down", &layout.down}})
+      add_expert_matrix(*reader_, read.expert, part, *matrix, read.blob, loader);
+  }
+  loader.run(threads);
 }
 
 // By part and not by expert, so that the file is read from its beginning to its end.
@@ -167,6 +179,7 @@ const Tokenizer& Model::tokenizer() const {
 }
 
 std::span<const std::byte> Model::expert_blob(ExpertId id) const {
+  ES_ASSERT(expert_home_ == ExpertHome::memory, "asks for an expert that stays in the file");
   ES_ASSERT(id.layer < first_blob_.size() && id.expert < description_.router.experts, "an expert of the model");
   return experts_.span().subspan(size(blob_offset(id)), size(blob_layout(id.layer).bytes));
 }

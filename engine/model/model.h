@@ -1,5 +1,6 @@
 // A model in memory: its description, its dense weights, and the host store of its experts. Everything is read from the
-// file once, at construction, so that nothing that happens to the file later can disturb a run.
+// file once, at construction, so that nothing that happens to the file later can disturb a run; only experts that were
+// asked to stay in the file are read when a machine wants them.
 // Immutable after construction; all functions may be called from any thread.
 #pragma once
 
@@ -33,9 +34,12 @@ struct LayerWeights {
 // One of an expert's matrices in its blob, wherever the blob lies.
 WeightView matrix_in_blob(const ExpertMatrix&, const std::byte* blob);
 
+// Where experts are kept.
+enum class ExpertHome : std::uint8_t { memory, file };
+
 class Model {
  public:
-  explicit Model(const std::filesystem::path& path);  // throws InputError
+  explicit Model(const std::filesystem::path& path, ExpertHome = ExpertHome::memory);  // throws InputError
 
   const ModelDescription& description() const { return description_; }
   const std::filesystem::path& path() const { return reader_->path(); }
@@ -46,13 +50,24 @@ class Model {
   bool has_tokenizer() const { return tokenizer_ != nullptr; }
   const Tokenizer& tokenizer() const;
 
-  // One expert at native precision, gate, up and down, laid out as blob_layout says. Valid as long as the model.
+  ExpertHome expert_home() const { return expert_home_; }
+  // Reads experts from the file into blobs laid out as blob_layout says, on so many threads, the caller's among them.
+  // They leave the system's cache of files: whoever reads again and again has one of their own.
+  struct ExpertRead {
+    ExpertId expert;
+    std::byte* blob = nullptr;
+  };
+  void read_experts(std::span<const ExpertRead>, int threads) const;
+
+  // One expert at native precision, gate, up and down, laid out as blob_layout says, where experts are in memory. Valid
+  // as long as the model.
   std::span<const std::byte> expert_blob(ExpertId) const;
   const ExpertBlobLayout& blob_layout(int layer) const {
     return description_.expert_blob[static_cast<std::size_t>(layer)];
   }
 
-  // All blobs, with the gaps that align them: one piece of memory, which a machine may page-lock.
+  // All blobs, with the gaps that align them: one piece of memory, which a machine may page-lock. Empty where experts
+  // stay in the file.
   std::span<const std::byte> expert_store() const { return experts_.span(); }
 
   std::int64_t expert_bytes() const { return expert_bytes_; }  // all routed experts
@@ -74,6 +89,7 @@ class Model {
   std::int64_t blob_offset(ExpertId id) const;
 
   std::unique_ptr<GgufReader> reader_;
+  ExpertHome expert_home_;
   ModelDescription description_;
   std::unique_ptr<const Tokenizer> tokenizer_;  // null when there is none
   WeightMatrix embedding_, output_;

@@ -75,6 +75,11 @@ void WeightLoader::work() {
 }
 
 void WeightLoader::load(const Piece& piece, std::vector<std::byte>& scratch) const {
+  read(piece, scratch);
+  if (!keeps_cached_) file_.uncache(*piece.tensor, piece.offset, tensor_bytes(piece.tensor->type, piece.values));
+}
+
+void WeightLoader::read(const Piece& piece, std::vector<std::byte>& scratch) const {
   const TensorType type = piece.tensor->type;
   if (!has_scales_plane(type)) {
     const auto bytes = static_cast<std::size_t>(tensor_bytes(type, piece.values));

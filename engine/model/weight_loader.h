@@ -16,7 +16,8 @@ namespace expertscope {
 
 class WeightLoader {
  public:
-  explicit WeightLoader(const GgufReader& file) : file_(file) {}
+  // What is read stays in the system's cache of files unless told otherwise.
+  explicit WeightLoader(const GgufReader& file, bool keeps_cached = true) : file_(file), keeps_cached_(keeps_cached) {}
 
   // Values [first, first + values) of the tensor, whole blocks, go to the two planes; `scales` may be null when the
   // type has none. The planes stay where they are until run() has returned.
@@ -40,8 +41,10 @@ class WeightLoader {
 
   void work();
   void load(const Piece& piece, std::vector<std::byte>& scratch) const;
+  void read(const Piece& piece, std::vector<std::byte>& scratch) const;
 
   const GgufReader& file_;
+  bool keeps_cached_;
   std::vector<Piece> pieces_;
   std::atomic<std::size_t> next_{0};
   std::mutex mutex_;  // guards the two below

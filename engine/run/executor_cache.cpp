@@ -48,6 +48,7 @@ void Executor::configure(const PolicySpec& spec, int slots, bool reset_cache) {
   state_.forecast.clear();
   state_.router_score.clear();
   state_.held_until.assign(use_.size(), 0);
+  if (other_versions) resize_staged(0);  // those that came from a pool are of its precision
   resize_staged(policy_->prefetcher->staging_slots());
   const bool smaller = sizes.high < cache_.slot_count() || sizes.low < low_.slot_count();
   if (smaller || reset_cache || other_versions) settle();

@@ -169,12 +169,13 @@ void CopyQueue::raise(Ticket ticket) {
   hand_over(now, now.bytes - now.handed_over);
 }
 
-bool CopyQueue::cancel(Ticket ticket) {
+std::optional<CopyQueue::Job> CopyQueue::cancel(Ticket ticket) {
   const auto job = std::find_if(waiting_.begin(), waiting_.end(), [&](const Job& j) { return j.ticket == ticket; });
-  if (job == waiting_.end() || job->handed_over > 0) return false;
+  if (job == waiting_.end() || job->handed_over > 0) return std::nullopt;
   if (job->after != nullptr) events_.give(job->after);
+  const Job cancelled = *job;
   waiting_.erase(job);
-  return true;
+  return cancelled;
 }
 
 std::optional<CopyReason> CopyQueue::make_wait(Ticket ticket, cudaStream_t stream) {
@@ -205,7 +206,8 @@ bool CopyQueue::next_completed(Completed& completed) {
     if (observer_ != nullptr) observer_->on_event(record);
     if (chunk.begin != nullptr) events_.give(chunk.begin);
     events_.give(chunk.end);
-    completed = {chunk.job.ticket, chunk.job.request, record.end_ns, record.end_ns - record.start_ns};
+    completed = {chunk.job.ticket, chunk.job.request, chunk.job.held,
+                 chunk.job.bytes,  record.end_ns,     record.end_ns - record.start_ns};
     const bool last = chunk.last;
     running_.pop_front();
     if (last) {

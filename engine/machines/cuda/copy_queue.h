@@ -13,6 +13,7 @@
 
 #include "engine/machine.h"
 #include "engine/machines/cuda/device_clock.h"
+#include "engine/machines/cuda/host_experts.h"
 
 namespace expertscope::cuda {
 
@@ -38,6 +39,7 @@ class CopyQueue {
     Ticket ticket = 0;
     ExpertCopy request;
     const std::byte* from = nullptr;
+    HostExperts::Held held;  // where `from` lies: the caller's to release
     std::byte* to = nullptr;
     std::int64_t bytes = 0, handed_over = 0;
     CopyRecord record;                // without times
@@ -52,7 +54,7 @@ class CopyQueue {
   void give_event(cudaEvent_t event) { events_.give(event); }
   void add(const Job&);
   void raise(Ticket);
-  bool cancel(Ticket);
+  std::optional<Job> cancel(Ticket);  // what was to be copied, if nothing of it has begun
   // Makes the stream wait for the copy and says what the copy is for. Nothing when it has completed.
   std::optional<CopyReason> make_wait(Ticket, cudaStream_t);
 
@@ -61,6 +63,8 @@ class CopyQueue {
   struct Completed {
     Ticket ticket = 0;
     ExpertCopy request;
+    HostExperts::Held held;
+    std::int64_t bytes = 0;
     TimeNs at_ns = 0, took_ns = 0;
   };
   bool next_completed(Completed&);

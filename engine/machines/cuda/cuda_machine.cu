@@ -10,7 +10,14 @@ namespace cuda {
 namespace {
 
 constexpr std::int64_t kSpareBytes = 256 << 20;  // of device memory, left to the driver and to others
-constexpr std::chrono::milliseconds kAwake{3};    // of CPU threads: a few layers of decode
+constexpr std::chrono::milliseconds kAwake{3};   // of CPU threads: a few layers of decode
+constexpr std::array kPrecisions = {Precision::native, Precision::int8, Precision::int4, Precision::int2};
+
+Slots::Bytes slot_bytes(const HostExperts& host) {
+  Slots::Bytes bytes{};
+  for (Precision p : kPrecisions) bytes[static_cast<std::size_t>(p)] = host.blob_bytes(p);
+  return bytes;
+}
 
 }  // namespace
 
@@ -21,18 +28,19 @@ CudaMachine::CudaMachine(const Model& model, ThreadPool& pool, const CudaOptions
       pool_(pool),
       calibrated_(options.profile),
       properties_(use_device(options.device)),
-      host_store_(model.expert_store()),
       clock_(compute_),
+      host_(model, options.host_bytes, clock_),
       timeline_(clock_, tickets_),
       costs_(profile_of(properties_, pool.threads(), 20e9), own_shape(model),
              run_shape(model.description(), options.max_step_tokens)),
-      cpu_(model, pool, options.max_step_tokens, clock_, tickets_, costs_),
+      cpu_(model, host_, pool, options.max_step_tokens, clock_, tickets_, costs_),
       device_(model, options.max_step_tokens, compute_),
-      slots_(model.description().layers, model.description().router.experts, costs_.shape().expert_bytes),
+      slots_(model.description().layers, model.description().router.experts, slot_bytes(host_)),
       copies_(clock_),
       table_copies_(std::int64_t{model.description().layers} * model.description().router.experts),
       mail_ready_(8),
-      picks_(options.max_step_tokens, model.description().router) {
+      picks_(options.max_step_tokens, model.description().router),
+      executed_weights_(std::int64_t{options.max_step_tokens} * model.description().router.top_k + 3) {
   pool_.stay_awake(kAwake);
   const ModelDescription& d = model.description();
   const std::int64_t tokens = options.max_step_tokens;
@@ -46,7 +54,7 @@ CudaMachine::CudaMachine(const Model& model, ThreadPool& pool, const CudaOptions
     check(cudaStreamCreateWithPriority(&side.stream, cudaStreamNonBlocking, most), "making a stream");
     check(cudaEventCreateWithFlags(&side.end, cudaEventDisableTiming), "making an event");
   }
-  h2d_bytes_per_s_ = measure_link(model.expert_store(), clock_, compute_);
+  h2d_bytes_per_s_ = measure_link(host_.page_locked(), clock_, compute_);
   copy_cost_ns_ = static_cast<double>(costs_.shape().expert_bytes) * 1e9 / h2d_bytes_per_s_ + 5000;
   check(cudaStreamSynchronize(compute_), "starting");
 }
@@ -80,35 +88,57 @@ void CudaMachine::describe(RunInfo& info) const {
 
 MemoryUse CudaMachine::memory() const {
   MemoryUse m;
-  m.experts_bytes = slots_.experts_slots() * costs_.shape().expert_bytes;
-  m.staging_bytes = (slots_.staging_slots() + slots_.spares()) * slots_.slot_bytes() + device_.work_bytes();
+  m.staging_bytes = device_.work_bytes();
+  for (Precision p : kPrecisions) {
+    m.experts_bytes += slots_.expert_slots(p) * host_.blob_bytes(p);
+    m.staging_bytes += (slots_.staging_slots(p) + slots_.spares(p)) * slots_.slot_bytes(p);
+  }
   m.dense_bytes = device_.dense_bytes();
   m.kv_bytes = device_.kv_bytes();
-  m.host_bytes = static_cast<std::int64_t>(model_.expert_store().size());
+  m.host_bytes = host_.bytes();
   const std::int64_t now = slots_.allocated_bytes() + device_.work_bytes() + m.dense_bytes + m.kv_bytes;
   m.gpu_peak_bytes = std::max(peak_bytes_, now);
   return m;
 }
 
 void CudaMachine::ensure_fits(const SlotCounts& counts) const {
-  const int slots = counts.main, staging_slots = counts.staging;
   std::size_t free = 0, total = 0;
   check(cudaMemGetInfo(&free, &total), "asking for free device memory");
-  const std::int64_t more = std::max(0, slots - slots_.experts_slots()) +
-                            std::max(0, staging_slots - slots_.staging_slots()) +
-                            std::max(0, slots_.wanted_spares() - slots_.spares());
-  const std::int64_t needed = more * slots_.slot_bytes() + (more > 0 ? kSpareBytes : 0);
-  if (needed <= static_cast<std::int64_t>(free)) return;
+  std::int64_t needed = 0, given_back = 0, slots_bytes = 0;
+  int there = 0;
+  for (Precision p : kPrecisions) {
+    const int wanted =
+        (p == counts.high_precision ? counts.main : 0) + (counts.low > 0 && p == counts.low_precision ? counts.low : 0);
+    const int staging = p == Precision::native ? counts.staging : 0;
+    const bool used = wanted + staging > 0;
+    const std::int64_t more = std::max(0, wanted - slots_.expert_slots(p)) +
+                              std::max(0, staging - slots_.staging_slots(p)) +
+                              (used ? std::max(0, slots_.wanted_spares(p) - slots_.spares(p)) : 0);
+    needed += more * slots_.slot_bytes(p);
+    slots_bytes += wanted * slots_.slot_bytes(p);
+    if (wanted == 0) given_back += slots_.expert_slots(p) * slots_.slot_bytes(p);  // by a change of precision, first
+    there += slots_.expert_slots(p);
+  }
+  needed += std::max(0, counts.sequences - device_.sequences()) * device_.first_kv_bytes();
+  if (needed > 0) needed += kSpareBytes;
+  if (needed <= static_cast<std::int64_t>(free) + given_back) return;
   const auto gb = [](auto bytes) { return std::to_string(static_cast<double>(bytes) / 1e9).substr(0, 6); };
   throw InputError(std::string(properties_.name) + ": GPU memory has " + gb(free) + " GB free of " + gb(total) +
-                   " GB, and " + gb(needed) + " GB more are needed for " + std::to_string(slots) + " expert slots of " +
-                   gb(slots_.slot_bytes()) + " GB (dense weights take " + gb(device_.dense_bytes()) +
-                   ", the KV cache " + gb(device_.kv_bytes()) + ", " + std::to_string(slots_.experts_slots()) +
-                   " slots are there): " + "lower the cache ratio, or close what else uses this GPU");
+                   " GB, and " + gb(needed) + " GB more are needed for " + std::to_string(counts.main + counts.low) +
+                   " expert slots of " + gb(slots_bytes) + " GB and KV caches of " + std::to_string(counts.sequences) +
+                   " sequence" + (counts.sequences == 1 ? "" : "s") + " (dense weights take " +
+                   gb(device_.dense_bytes()) + ", KV caches " + gb(device_.kv_bytes()) + ", " + std::to_string(there) +
+                   " slots are there): lower the cache ratio" + (counts.sequences == 1 ? "" : " or --sequences") +
+                   ", or close what else uses this GPU");
 }
 
-std::vector<SlotId> CudaMachine::add_slots(int, int count, bool staging, Precision) {
-  std::vector<SlotId> added = slots_.add(count, staging);
+void CudaMachine::hold_sequences(int count) {
+  device_.hold_sequences(count);
+  peak_bytes_ = memory().gpu_peak_bytes;
+}
+
+std::vector<SlotId> CudaMachine::add_slots(int, int count, bool staging, Precision precision) {
+  std::vector<SlotId> added = slots_.add(count, staging, precision);
   for (SlotId slot : added) read_on_.resize(std::max(read_on_.size(), slot + std::size_t{1}), 0);
   peak_bytes_ = memory().gpu_peak_bytes;
   return added;
@@ -117,25 +147,53 @@ std::vector<SlotId> CudaMachine::add_slots(int, int count, bool staging, Precisi
 // --- copies and completions
 
 void CudaMachine::poll() {
+  finish_reads();
   CopyQueue::Completed done;
   while (copies_.next_completed(done)) {
     tickets_.complete(done.ticket, done.at_ns);
+    host_.release(done.held);
     if (done.request.publish) to_publish_.push_back(done.request);
-    const double scale = static_cast<double>(slots_.slot_bytes()) /
-                         static_cast<double>(model_.blob_layout(done.request.expert.layer).bytes);
-    if (done.took_ns > 0 && model_.blob_layout(done.request.expert.layer).bytes <= 4 << 20)
+    const double scale = static_cast<double>(slots_.slot_bytes(Precision::native)) / static_cast<double>(done.bytes);
+    if (done.took_ns > 0 && done.bytes <= 4 << 20)
       copy_cost_ns_ += kSmoothing * (scale * static_cast<double>(done.took_ns) - copy_cost_ns_);
   }
   timeline_.collect();
 }
 
+// Tells of what was read from storage, and begins the copies that waited for it.
+void CudaMachine::finish_reads() {
+  StorageTier::Read read;
+  while (host_.next_read(read)) {
+    if (observer_ == nullptr) continue;
+    observer_->on_event(CopyRecord{.issued_ns = read.issued_ns,
+                                   .start_ns = read.start_ns,
+                                   .end_ns = read.end_ns,
+                                   .bytes = model_.blob_layout(read.expert.layer).bytes,
+                                   .step = step_,
+                                   .copy = copy_count_++,
+                                   .layer = read.expert.layer,
+                                   .expert = read.expert.expert,
+                                   .reason = read.reason,
+                                   .lane = Lane::storage});
+  }
+  if (reading_.empty()) return;
+  const auto waits = std::stable_partition(reading_.begin(), reading_.end(),
+                                           [&](const CopyQueue::Job& job) { return host_.there(job.held); });
+  for (auto job = reading_.begin(); job != waits; ++job) copies_.add(*job);
+  reading_.erase(reading_.begin(), waits);
+}
+
 Ticket CudaMachine::copy_expert(const ExpertCopy& request) {
-  const std::span<const std::byte> blob = model_.expert_blob(request.expert);
+  std::optional<HostExperts::Held> held;
+  spin_until([&] { return (held = host_.hold(request.expert, request.precision, request.reason)).has_value(); },
+             "waiting for room in host memory");
   CopyQueue::Job job;
   job.ticket = tickets_.make();
   job.request = request;
-  job.from = blob.data();
-  job.bytes = static_cast<std::int64_t>(blob.size());
+  job.from = held->blob;
+  job.held = *held;
+  job.bytes = host_.layout(request.expert.layer, request.precision).bytes;
+  ES_ASSERT(job.bytes <= slots_.bytes_of(request.slot), "a slot that is large enough");
   job.record = {.issued_ns = now(),
                 .step = step_,
                 .copy = copy_count_++,
@@ -143,14 +201,25 @@ Ticket CudaMachine::copy_expert(const ExpertCopy& request) {
                 .expert = request.expert.expert,
                 .slot = request.slot,
                 .reason = request.reason,
-                .lane = Lane::h2d};
+                .lane = Lane::h2d,
+                .precision = request.precision};
   if (request.after != 0 && !tickets_.done(request.after)) {
     timeline_.collect();
     if (!tickets_.done(request.after)) job.after = exchange_buffer(request.slot, request.after);
   }
   job.to = slots_.address(request.slot);
-  copies_.add(job);
+  if (host_.there(job.held))
+    copies_.add(job);
+  else
+    reading_.push_back(job);
   return job.ticket;
+}
+
+void CudaMachine::raise_copy(Ticket t) {
+  const auto job = std::ranges::find(reading_, t, &CopyQueue::Job::ticket);
+  if (job == reading_.end()) return copies_.raise(t);
+  job->urgent = true;
+  host_.raise(job->held);
 }
 
 // The slot's old buffer is still read. Returns what the copy into the new one has to wait for.
@@ -164,7 +233,17 @@ cudaEvent_t CudaMachine::exchange_buffer(SlotId slot, Ticket reader) {
 }
 
 bool CudaMachine::cancel_copy(Ticket t) {
-  if (!copies_.cancel(t)) return false;
+  const auto reading = std::ranges::find(reading_, t, &CopyQueue::Job::ticket);
+  if (reading != reading_.end()) {
+    // The read goes on, and the expert stays in host memory.
+    if (reading->after != nullptr) copies_.give_event(reading->after);
+    host_.release(reading->held);
+    reading_.erase(reading);
+  } else {
+    const std::optional<CopyQueue::Job> cancelled = copies_.cancel(t);
+    if (!cancelled) return false;
+    host_.release(cancelled->held);
+  }
   tickets_.complete(t, now());
   return true;
 }
@@ -203,6 +282,31 @@ Stamp CudaMachine::begin_op(WorkKind kind, int layer, Work work, std::size_t row
                                    .tokens = static_cast<std::uint16_t>(rows),
                                    .kind = kind,
                                    .lane = Lane::gpu},
+                          .ticket = ticket,
+                          .after = after,
+                          .wait = wait},
+                         stream);
+}
+
+Work CudaMachine::expert_work(std::size_t rows, Precision precision) const {
+  Work work = costs_.expert(rows, precision);
+  // Two bits are kept in four here.
+  if (precision != Precision::native) work.bytes += host_.blob_bytes(precision) - costs_.expert_bytes(precision);
+  return work;
+}
+
+Stamp CudaMachine::begin_expert(int layer, std::uint16_t expert, std::size_t rows, Precision precision, Ticket ticket,
+                                Ticket after, WorkKind wait, int stream) {
+  const Work work = expert_work(rows, precision);
+  return timeline_.begin({.work = {.bytes = work.bytes,
+                                   .flops = work.flops,
+                                   .step = step_,
+                                   .layer = static_cast<std::uint16_t>(layer),
+                                   .expert = expert,
+                                   .tokens = static_cast<std::uint16_t>(std::min<std::size_t>(rows, 65535)),
+                                   .kind = WorkKind::expert,
+                                   .lane = Lane::gpu,
+                                   .precision = precision},
                           .ticket = ticket,
                           .after = after,
                           .wait = wait},

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <array>
+#include <deque>
 #include <vector>
 
 #include <emmintrin.h>
@@ -29,7 +30,8 @@ class CudaMachine final : public Machine {
   void describe(RunInfo&) const override;
   void set_observer(Observer* observer) override {
     // Who stops listening has heard of everything that was under way.
-    if (observer_ != nullptr) spin_until([&] { return copies_.empty() && timeline_.empty(); }, "ending");
+    if (observer_ != nullptr)
+      spin_until([&] { return reading_.empty() && copies_.empty() && timeline_.empty(); }, "ending");
     observer_ = observer;
     copies_.set_observer(observer);
     timeline_.set_observer(observer);
@@ -40,13 +42,13 @@ class CudaMachine final : public Machine {
 
   void ensure_fits(const SlotCounts&) const override;
   std::vector<SlotId> add_slots(int device, int count, bool staging, Precision) override;
-  void prepare(Precision) override {}  // lower precisions are refused: it cannot revise
-  std::int64_t expert_bytes(Precision) const override { return slots_.slot_bytes(); }
+  void prepare(Precision precision) override { host_.prepare(precision); }
+  std::int64_t expert_bytes(Precision precision) const override { return slots_.slot_bytes(precision); }
   void remove_slot(SlotId slot) override { slots_.remove(slot); }
   MemoryUse memory() const override;
 
   Ticket copy_expert(const ExpertCopy&) override;
-  void raise_copy(Ticket t) override { copies_.raise(t); }
+  void raise_copy(Ticket) override;
   bool cancel_copy(Ticket) override;
   void unpublish(ExpertId) override;
   bool is_done(Ticket) override;
@@ -56,13 +58,17 @@ class CudaMachine final : public Machine {
   void attention(int layer) override;
   void router(const RouterRequest&) override;
   LayerRoutes wait_routes() override;
+  bool can_revise() const override { return true; }
+  LayerRoutes revise(std::span<const RouteRecord>) override;
   Ticket expert_on_gpu(const Demand&, SlotId, Ticket after, Precision) override;
   Ticket expert_on_cpu(const Demand&, Precision) override;
+  Ticket expert_on_cpu_early(const Demand&) override;
   void combine(int layer, std::span<const Ticket>) override;
   void head() override;
   void wait_logits() override;
   std::span<const float> logits(int token) const override { return device_.logits(token); }
   void reset_sequence(int) override {}  // the cache is written from position 0 again
+  void hold_sequences(int count) override;
 
   void begin_host_work(WorkKind kind) override {
     host_until(now());
@@ -105,6 +111,13 @@ class CudaMachine final : public Machine {
   void join_side_streams();
   cudaEvent_t exchange_buffer(SlotId, Ticket reader);
   bool single() const { return tokens_.size() == 1; }
+  // What the layer executes: the router's word unless a policy decided otherwise.
+  const std::vector<RouteRecord>& executed() const { return executed_.empty() ? routes_ : executed_; }
+  ExpertRun expert_run(int layer, Precision) const;
+  Work expert_work(std::size_t rows, Precision) const;
+  Stamp begin_expert(int layer, std::uint16_t expert, std::size_t rows, Precision, Ticket, Ticket after = 0,
+                     WorkKind wait = WorkKind::wait_demand, int stream = 0);
+  void finish_reads();
   Stamp begin_op(WorkKind, int layer, Work, std::size_t rows, std::uint16_t expert = kNone16, Ticket ticket = 0,
                  Ticket after = 0, WorkKind wait = WorkKind::wait_demand, int stream = 0);
   void poll();
@@ -114,9 +127,15 @@ class CudaMachine final : public Machine {
   void route_several();
   RouteRecord make_route(const float* logits, int token) const;
   void note_started(std::span<Demand>);
+  void start_decided();
   void start_resident_of_many();
-  int first_pick(const Demand& d) const { return static_cast<int>(d.rows.data() - first_row_); }
+  void execute(std::span<Demand>);
+  void send_weights();
+  void send_picks(const Slots* resident);
+  int first_pick(const Demand& d) const { return static_cast<int>(d.rows.data() - rows_.data()); }
+  void ask_cpu_input();
   void run_cpu_experts();
+  void run_early_experts();
   void host_record(WorkKind, TimeNs until);
   void host_until(TimeNs t) { host_record(WorkKind::routing_sync, t); }
 
@@ -125,9 +144,9 @@ class CudaMachine final : public Machine {
   Observer* observer_ = nullptr;
   std::optional<MachineProfile> calibrated_;
   cudaDeviceProp properties_{};
-  PageLock host_store_;
   Stream compute_;
   DeviceClock clock_;
+  HostExperts host_;
   Tickets tickets_;
   Timeline timeline_;
   OperationCosts costs_;
@@ -139,8 +158,10 @@ class CudaMachine final : public Machine {
   std::array<SideStream, kSideStreams> side_;
   std::size_t next_side_ = 0;
   cudaEvent_t picks_there_ = nullptr;
-  std::vector<std::uint8_t> read_on_;  // by slot: the stream of the last expert_on_gpu
+  std::vector<std::uint8_t> read_on_;   // by slot: the stream of the last expert_on_gpu
+  std::deque<CopyQueue::Job> reading_;  // copies that wait for storage, in the order in which they were asked for
   std::vector<ExpertCopy> to_publish_;
+  Precision published_precision_ = Precision::native;  // of all that is published
   std::uint32_t copy_count_ = 0;
   std::int64_t peak_bytes_ = 0;
   double h2d_bytes_per_s_ = 0, copy_cost_ns_ = 0;
@@ -150,8 +171,11 @@ class CudaMachine final : public Machine {
   std::vector<TokenInput> tokens_;
   RouterRequest request_;
   std::vector<RouteRecord> routes_;
-  DemandGroups groups_;
-  const Arithmetic::ExpertRow* first_row_ = nullptr;
+  std::vector<RouteRecord> executed_;  // where a policy decided what runs; else empty
+  DemandGroups groups_, executed_groups_;
+  std::span<Demand> truth_, demands_;
+  std::span<const Arithmetic::ExpertRow> rows_;  // of the demands, by expert
+  TimeNs asked_ns_ = 0;
   Ticket started_ = 0;  // the experts that the device starts by itself
   std::uint32_t router_stamp_ = 0;
   bool summed_ = false;                      // the device added them all to x
@@ -160,6 +184,8 @@ class CudaMachine final : public Machine {
   MappedArray<std::uint64_t> mail_ready_;
   MappedArray<float> host_router_logits_;
   LayerPicks picks_;
+  bool picks_sent_ = false;
+  MappedArray<float> executed_weights_;  // [tokens][top_k]
   WorkKind host_work_ = WorkKind::policy;
   TimeNs host_mark_ = 0;
   bool wants_logits_ = false;

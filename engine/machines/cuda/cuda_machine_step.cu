@@ -28,9 +28,14 @@ void CudaMachine::attention(int layer) {
 void CudaMachine::router(const RouterRequest& request) {
   ES_ASSERT(request.given.empty(), "a real machine computes its routes");
   request_ = request;
+  started_ = 0, summed_ = false;
+  executed_.assign(request.executed.begin(), request.executed.end());
   cpu_.begin_layer(step_, tokens_.size());
   poll();
-  for (const ExpertCopy& copy : to_publish_) slots_.publish(copy.expert, copy.slot);
+  for (const ExpertCopy& copy : to_publish_) {
+    slots_.publish(copy.expert, copy.slot);
+    published_precision_ = copy.precision;
+  }
   to_publish_.clear();
   single() ? route_single() : route_several();
 }
@@ -39,7 +44,7 @@ void CudaMachine::route_single() {
   const int layer = request_.layer, gates = 1 + request_.lookahead_recorded;
   const int experts = model_.description().router.experts;
   std::uint64_t* table_copy = table_copies_.data() + std::int64_t{layer} * experts;
-  const bool starts = request_.start_resident && slots_.any_published(layer);
+  const bool starts = request_.start_resident && executed_.empty() && slots_.any_published(layer);
   RouterMail mail{.ready = mail_ready_.data(),
                   .number = ++mails_,
                   .logits = host_router_logits_.data(),
@@ -48,7 +53,6 @@ void CudaMachine::route_single() {
                   .input_from = device_.expert_input(),
                   .logit_count = gates * experts,
                   .width = model_.description().width};
-  started_ = 0, summed_ = false;
   {
     const Launch launch(observer_, step_, layer, WorkKind::router);
     const Stamp stamp = begin_op(WorkKind::router, layer, costs_.router(gates, 1), 1);
@@ -58,6 +62,7 @@ void CudaMachine::route_single() {
     mail.routed = stamp.end;
     if (!starts) send_mail(device_.choice(table_copy), mail, compute_);
   }
+  if (!executed_.empty()) start_decided();
   if (!starts) return;
   // The device looks up which of its picks are there; the host learns later which they were.
   started_ = tickets_.make();
@@ -67,6 +72,29 @@ void CudaMachine::route_single() {
        .ticket = started_,
        .open = true});
   run_chosen(device_.expert_run(layer), device_.choice(table_copy), mail, device_.x(), stamp, compute_);
+}
+
+// What one token executes was decided a layer ago: what of it is there is queued at once.
+void CudaMachine::start_decided() {
+  execute(executed_groups_.group(request_.layer, model_.description().router.experts, executed_));
+  std::vector<Demand*> there;
+  for (Demand& d : demands_) {
+    if (request_.start_resident && slots_.is_published(d.expert)) there.push_back(&d);
+  }
+  if (there.empty()) return;
+  started_ = tickets_.make();
+  const Launch launch(observer_, step_, request_.layer, WorkKind::expert);
+  const std::uint16_t expert = there.size() == 1 ? there[0]->expert.expert : kNone16;
+  const Stamp stamp = begin_expert(request_.layer, expert, there.size(), published_precision_, started_);
+  ExpertRun run = expert_run(request_.layer, published_precision_);
+  for (Demand* d : there) {
+    d->started = started_;
+    run.one = {slots_.published(d->expert), d->rows[0].rank, 1};
+    run.pick = {0, d->rows[0].rank};
+    run_experts(run,
+                {d == there.front() ? stamp.start : nullptr, d == there.back() ? stamp.end : nullptr, stamp.counter},
+                compute_);
+  }
 }
 
 void CudaMachine::route_several() {
@@ -93,6 +121,7 @@ RouteRecord CudaMachine::make_route(const float* logits, int token) const {
 }
 
 LayerRoutes CudaMachine::wait_routes() {
+  if (cpu_.has_early()) run_early_experts();
   if (single()) {
     const volatile std::uint64_t* ready = mail_ready_.data();
     spin_until([&] { return *ready >= mails_; }, "waiting for the router");
@@ -100,7 +129,7 @@ LayerRoutes CudaMachine::wait_routes() {
     spin_until([&] { return cudaEventQuery(routed_) == cudaSuccess; }, "waiting for the router");
   }
   if (single()) clock_.saw(timeline_.device_end(router_stamp_), now());
-  const TimeNs asked = clock_.to_session(timeline_.device_end(router_stamp_));
+  asked_ns_ = clock_.to_session(timeline_.device_end(router_stamp_));
   const auto gates = static_cast<std::size_t>(1 + request_.lookahead_recorded);
   const auto row = gates * static_cast<std::size_t>(model_.description().router.experts);
   routes_.resize(tokens_.size());
@@ -119,18 +148,49 @@ LayerRoutes CudaMachine::wait_routes() {
     }
   });
   if (failure) std::rethrow_exception(failure);
-  const std::span<Demand> demands = groups_.group(request_.layer, model_.description().router.experts, routes_);
-  first_row_ = demands.empty() ? nullptr : demands[0].rows.data();
-  for (const Demand& d : demands) first_row_ = std::min(first_row_, d.rows.data());
-  if (single()) {
-    note_started(demands);
+  if (cpu_.has_early()) cpu_.take_early();
+  const int experts = model_.description().router.experts;
+  truth_ = groups_.group(request_.layer, experts, routes_);
+  if (executed_.empty()) {
+    execute(truth_);
+    if (single()) note_started(demands_);
   } else {
-    start_resident_of_many();
-    for (Demand& d : demands) {
-      if (request_.start_resident && slots_.is_published(d.expert)) d.started = started_;
-    }
+    if (!single()) execute(executed_groups_.group(request_.layer, experts, executed_));
+    send_weights();
   }
-  return {.asked_ns = asked, .tokens = routes_, .truth = demands, .demands = demands};
+  picks_sent_ = false;
+  if (!single() && request_.start_resident) start_resident_of_many();
+  return {.asked_ns = asked_ns_, .tokens = routes_, .truth = truth_, .demands = demands_};
+}
+
+LayerRoutes CudaMachine::revise(std::span<const RouteRecord> executed) {
+  ES_ASSERT(!request_.start_resident, "revises what the device may have started");
+  executed_.assign(executed.begin(), executed.end());
+  execute(executed_groups_.group(request_.layer, model_.description().router.experts, executed_));
+  send_weights();
+  return {.asked_ns = asked_ns_, .tokens = routes_, .truth = truth_, .demands = demands_};
+}
+
+// These demands are what runs.
+void CudaMachine::execute(std::span<Demand> demands) {
+  demands_ = demands;
+  rows_ = {};
+  std::size_t count = 0;
+  for (const Demand& d : demands) {
+    count += d.rows.size();
+    if (rows_.empty() || d.rows.data() < rows_.data()) rows_ = d.rows;
+  }
+  if (count > 0) rows_ = {rows_.data(), count};
+}
+
+// The weights of what runs take the place of the router's. The host waits for a later operation before the next ones.
+void CudaMachine::send_weights() {
+  const auto top_k = static_cast<std::size_t>(model_.description().router.top_k);
+  for (std::size_t t = 0; t < executed_.size(); ++t)
+    std::copy_n(executed_[t].weight.begin(), top_k, executed_weights_.data() + t * top_k);
+  const Launch launch(observer_, step_, request_.layer, WorkKind::combine);
+  move(executed_weights_.data(), device_.weights(), static_cast<std::int64_t>(executed_.size() * top_k * sizeof(float)),
+       compute_);
 }
 
 // What the device started by itself, now that the host knows it too.
@@ -151,24 +211,30 @@ void CudaMachine::note_started(std::span<Demand> demands) {
   summed_ = static_cast<int>(count) == rule.top_k && sums_by_itself({blob.gate, blob.up, blob.down}, rule);
 }
 
-// Picks of the layer go to the device, and with them tiles of the experts that are there.
-void CudaMachine::start_resident_of_many() {
-  started_ = 0, summed_ = false;
-  picks_.lay_out(routes_, first_row_, device_.large() ? kLargeTile : kSmallTile,
-                 request_.start_resident ? &slots_ : nullptr);
-  const Launch launch(observer_, step_, request_.layer, WorkKind::expert);
+// Picks of the layer go to the device, and with them tiles of the experts that are in `resident`.
+void CudaMachine::send_picks(const Slots* resident) {
+  picks_.lay_out(executed(), rows_, device_.large() ? kLargeTile : kSmallTile, resident);
   picks_.upload(compute_);
   check(cudaEventRecord(picks_there_, compute_), "recording an event");
+  picks_sent_ = true;
+}
+
+// Of several tokens: what is there of what they execute.
+void CudaMachine::start_resident_of_many() {
+  const Launch launch(observer_, step_, request_.layer, WorkKind::expert);
+  send_picks(&slots_);
   if (picks_.tile_count() == 0) return;
   started_ = tickets_.make();
-  ExpertRun run = device_.expert_run(request_.layer);
+  for (Demand& d : demands_) {
+    if (slots_.is_published(d.expert)) d.started = started_;
+  }
+  ExpertRun run = expert_run(request_.layer, published_precision_);
   run.picks = picks_.picks();
   run.tiles = picks_.tiles();
   run.tile_count = picks_.tile_count();
   run.most_rows = picks_.most_rows();
   const std::size_t rows = picks_.tiled_rows();
-  const Stamp stamp = begin_op(WorkKind::expert, request_.layer, costs_.expert(rows),
-                               std::min<std::size_t>(rows, 65535), kNone16, started_);
+  const Stamp stamp = begin_expert(request_.layer, kNone16, rows, published_precision_, started_);
   device_.large() ? run_experts_large(run, stamp, compute_) : run_experts(run, stamp, compute_);
 }
 
@@ -189,7 +255,24 @@ void CudaMachine::join_side_streams() {
   }
 }
 
-Ticket CudaMachine::expert_on_gpu(const Demand& demand, SlotId slot, Ticket after, Precision) {
+ExpertRun CudaMachine::expert_run(int layer, Precision precision) const {
+  ExpertRun run = device_.expert_run(layer);
+  if (precision == Precision::native) return run;
+  const ExpertBlobLayout& blob = host_.layout(layer, precision);
+  run.layout = {blob.gate, blob.up, blob.down};
+  return run;
+}
+
+Ticket CudaMachine::expert_on_gpu(const Demand& demand, SlotId slot, Ticket after, Precision precision) {
+  const auto is_read = [&](const CopyQueue::Job& job) { return job.ticket == after; };
+  if (after != 0 && std::ranges::any_of(reading_, is_read)) {
+    raise_copy(after);
+    spin_until([&] { return std::ranges::none_of(reading_, is_read); }, "waiting for a read from storage");
+  }
+  if (!single() && !picks_sent_) {
+    const Launch launch(observer_, step_, demand.expert.layer, WorkKind::expert);
+    send_picks(nullptr);
+  }
   const int number = single() ? 0 : next_side_stream();
   const cudaStream_t stream = stream_of(number);
   Ticket waited = 0;
@@ -202,7 +285,7 @@ Ticket CudaMachine::expert_on_gpu(const Demand& demand, SlotId slot, Ticket afte
   }
   const Ticket ticket = tickets_.make();
   const Launch launch(observer_, step_, demand.expert.layer, WorkKind::expert, demand.expert.expert);
-  ExpertRun run = device_.expert_run(demand.expert.layer);
+  ExpertRun run = expert_run(demand.expert.layer, precision);
   const int rows = static_cast<int>(demand.rows.size()), first = first_pick(demand);
   run.one = {reinterpret_cast<std::uint64_t>(slots_.address(slot)), first, rows};
   run.most_rows = rows;
@@ -212,8 +295,8 @@ Ticket CudaMachine::expert_on_gpu(const Demand& demand, SlotId slot, Ticket afte
   } else {
     run.picks = picks_.picks();
   }
-  const Stamp stamp = begin_op(WorkKind::expert, demand.expert.layer, costs_.expert(demand.rows.size()),
-                               demand.rows.size(), demand.expert.expert, ticket, waited, wait_kind, number);
+  const Stamp stamp = begin_expert(demand.expert.layer, demand.expert.expert, demand.rows.size(), precision, ticket,
+                                   waited, wait_kind, number);
   device_.large() ? run_experts_large(run, stamp, stream) : run_experts(run, stamp, stream);
   read_on_[slot] = static_cast<std::uint8_t>(number);
   return ticket;
@@ -222,34 +305,52 @@ Ticket CudaMachine::expert_on_gpu(const Demand& demand, SlotId slot, Ticket afte
 // --- experts on the CPU
 
 // Only noted here: the CPU begins when everything that the GPU can do meanwhile is queued (see combine).
-Ticket CudaMachine::expert_on_cpu(const Demand& demand, Precision) {
-  if (!single() && !cpu_.input_asked()) {
-    const Launch launch(observer_, step_, demand.expert.layer, WorkKind::router);
-    cpu_.ask_input(device_.expert_input(), routed_);
-  }
-  return cpu_.add(demand);
+Ticket CudaMachine::expert_on_cpu(const Demand& demand, Precision precision) {
+  ask_cpu_input();
+  return cpu_.add(demand, precision);
+}
+
+// The CPU begins when all of this layer and the next one's router is queued (see wait_routes).
+Ticket CudaMachine::expert_on_cpu_early(const Demand& of_next_layer) {
+  ask_cpu_input();
+  if (single() && !cpu_.has_early()) cpu_.keep_input();
+  return cpu_.add_early(of_next_layer);
+}
+
+void CudaMachine::ask_cpu_input() {
+  if (single() || cpu_.input_asked()) return;
+  const Launch launch(observer_, step_, request_.layer, WorkKind::router);
+  cpu_.ask_input(device_.expert_input(), routed_);
 }
 
 void CudaMachine::run_cpu_experts() {
-  if (cpu_.input_asked()) spin_until([&] { return cpu_.input_arrived(); }, "fetching rows for the CPU");
   host_until(now());
-  cpu_.run();
+  cpu_.run([this] { poll(); });
+  host_mark_ = now();
+}
+
+void CudaMachine::run_early_experts() {
+  host_until(now());
+  cpu_.run_early([this] { poll(); });
   host_mark_ = now();
 }
 
 void CudaMachine::combine(int layer, std::span<const Ticket>) {
   if (summed_) return;
-  const bool on_cpu = !cpu_.empty();
-  if (on_cpu) run_cpu_experts();
+  if (cpu_.input_asked()) {
+    spin_until([&] { return cpu_.input_arrived(); }, "fetching rows for the CPU");
+    if (cpu_.has_early()) cpu_.keep_input();  // before the next router writes another one there
+  }
+  if (!cpu_.empty()) run_cpu_experts();
   join_side_streams();
   const Launch launch(observer_, step_, layer, WorkKind::combine);
   const ModelDescription& d = model_.description();
   const Stamp stamp = begin_op(WorkKind::combine, layer, costs_.combine(tokens_.size()), tokens_.size(), kNone16, 0,
-                               on_cpu ? cpu_.last() : 0, WorkKind::wait_activation);
+                               cpu_.last(), WorkKind::wait_activation);
   cuda::combine({.weights = device_.weights(),
                  .output = device_.output(),
                  .host_output = cpu_.output(),
-                 .from_host = on_cpu ? cpu_.from_host() : nullptr,
+                 .from_host = cpu_.from_host(),
                  .host_bits = cpu_.host_bits(),
                  .top_k = d.router.top_k,
                  .width = d.width,

@@ -9,7 +9,7 @@ namespace expertscope::cuda {
 namespace {
 
 constexpr std::int64_t kAlignment = 256;
-constexpr int kFirstPositions = 2048;  // of the KV cache; it doubles when a sequence needs more
+constexpr int kFirstPositions = 2048;  // of a KV cache
 
 std::int64_t aligned(std::int64_t bytes) {
   return (bytes + kAlignment - 1) / kAlignment * kAlignment;
@@ -71,7 +71,7 @@ DeviceModel::DeviceModel(const Model& model, int max_step_tokens, cudaStream_t s
   attended_ = DeviceArray<float>(t * d.q_width());
   expert_input_ = DeviceArray<float>(t * d.width);
   router_logits_ = DeviceArray<float>(t * d.router.experts * 4);
-  weights_ = DeviceArray<float>(picks);
+  weights_ = DeviceArray<float>(picks + 3);
   hidden_ = DeviceArray<float>(small * d.router.top_k * d.expert_ff);
   output_ = DeviceArray<float>(picks * d.width);
   turn_values_ = DeviceArray<Turn>(t * turns_.pairs);
@@ -85,7 +85,7 @@ DeviceModel::DeviceModel(const Model& model, int max_step_tokens, cudaStream_t s
     expert_input_half_ = DeviceArray<__half>(t * d.width);
     hidden_half_ = DeviceArray<__half>(picks * d.expert_ff);
   }
-  grow_kv(std::min(kFirstPositions, d.context));
+  hold_sequences(1);
 }
 
 void DeviceModel::upload() {
@@ -137,46 +137,78 @@ const float* DeviceModel::put(const std::vector<float>& v, std::int64_t& at) {
   return p;
 }
 
+// --- KV caches
+
+int DeviceModel::first_positions() const {
+  return std::min(kFirstPositions, description_.context);
+}
+
+std::int64_t DeviceModel::first_kv_bytes() const {
+  return std::int64_t{2} * description_.layers * first_positions() * description_.kv_width() *
+         static_cast<std::int64_t>(sizeof(float));
+}
+
+std::int64_t DeviceModel::kv_bytes() const {
+  std::int64_t bytes = 0;
+  for (const Cache& cache : caches_) bytes += static_cast<std::int64_t>(cache.keys.bytes() + cache.values.bytes());
+  return bytes;
+}
+
+void DeviceModel::hold_sequences(int count) {
+  caches_.resize(static_cast<std::size_t>(count));
+  for (Cache& cache : caches_) grow(cache, first_positions());
+}
+
 // Makes room for so many positions, at least doubling, up to the whole context. What is there is kept.
-void DeviceModel::grow_kv(int positions) {
-  if (positions <= capacity_) return;
-  const int capacity = std::min(description_.context, std::max(positions, 2 * capacity_));
+void DeviceModel::grow(Cache& cache, int positions) {
+  if (positions <= cache.capacity) return;
+  const int capacity = std::min(description_.context, std::max(positions, 2 * cache.capacity));
   const std::int64_t width = description_.kv_width();
-  for (DeviceArray<float>* cache : {&keys_, &values_}) {
+  for (DeviceArray<float>* array : {&cache.keys, &cache.values}) {
     DeviceArray<float> larger(description_.layers * capacity * width);
     const std::size_t row = static_cast<std::size_t>(width) * sizeof(float);
-    if (capacity_ > 0) {
-      check(cudaMemcpy2DAsync(larger.data(), static_cast<std::size_t>(capacity) * row, cache->data(),
-                              static_cast<std::size_t>(capacity_) * row, static_cast<std::size_t>(capacity_) * row,
+    if (cache.capacity > 0) {
+      check(cudaMemcpy2DAsync(larger.data(), static_cast<std::size_t>(capacity) * row, array->data(),
+                              static_cast<std::size_t>(cache.capacity) * row,
+                              static_cast<std::size_t>(cache.capacity) * row,
                               static_cast<std::size_t>(description_.layers), cudaMemcpyDeviceToDevice, stream_),
             "growing the KV cache");
       check(cudaStreamSynchronize(stream_), "growing the KV cache");
     }
-    *cache = std::move(larger);
+    *array = std::move(larger);
   }
-  capacity_ = capacity;
+  cache.capacity = capacity;
 }
 
-KeyValues DeviceModel::key_values(int layer) const {
-  const std::int64_t at = std::int64_t{layer} * capacity_ * description_.kv_width();
-  return {keys_.data() + at, values_.data() + at};
+KeyValues DeviceModel::key_values(int layer, int sequence) const {
+  const Cache& cache = caches_[static_cast<std::size_t>(sequence)];
+  const std::int64_t at = std::int64_t{layer} * cache.capacity * description_.kv_width();
+  return {cache.keys.data() + at, cache.values.data() + at};
 }
+
+// --- a step
 
 void DeviceModel::begin_step(std::span<const TokenInput> tokens, Stamp stamp) {
   ES_ASSERT(!tokens.empty() && tokens.size() <= static_cast<std::size_t>(max_tokens_),
             "a step has 1 to max_step_tokens");
   tokens_ = static_cast<int>(tokens.size());
-  first_position_ = tokens[0].position;
-  grow_kv(tokens.back().position + 1);
+  runs_.clear();
   logit_rows_.assign(tokens.size(), -1);
   wanted_count_ = 0;
   for (std::size_t t = 0; t < tokens.size(); ++t) {
-    ES_ASSERT(tokens[t].sequence == 0 && tokens[t].position == first_position_ + static_cast<int>(t),
-              "positions of the one sequence follow each other");
+    if (runs_.empty() || runs_.back().sequence != tokens[t].sequence)
+      runs_.push_back({tokens[t].sequence, static_cast<int>(t), 0, tokens[t].position});
+    Run& run = runs_.back();
+    ES_ASSERT(tokens[t].position == run.position + run.count, "positions of a sequence follow each other");
+    ++run.count;
     tokens_in_[t] = {tokens[t].id, tokens[t].position};
     if (!tokens[t].wants_logits) continue;
     wanted_[static_cast<std::size_t>(wanted_count_)] = static_cast<std::int32_t>(t);
     logit_rows_[t] = wanted_count_++;
+  }
+  for (const Run& run : runs_) {
+    ES_ASSERT(run.sequence >= 0 && run.sequence < sequences(), "a sequence that is held");
+    grow(caches_[static_cast<std::size_t>(run.sequence)], run.position + run.count);
   }
   const std::int64_t values = std::int64_t{wanted_count_} * description_.vocab;
   if (values + 3 > logits_.size()) {
@@ -190,7 +222,6 @@ void DeviceModel::attention(int layer, Stamp stamp) {
   const ModelDescription& d = description_;
   const Layer& w = layers_[static_cast<std::size_t>(layer)];
   const Stamp first{stamp.start, nullptr, stamp.counter}, last{nullptr, stamp.end, stamp.counter};
-  const KeyValues cache = key_values(layer);
   if (large()) {
     norm_to_half(x_.data(), w.attention_norm, d.norm_eps, d.width, tokens_, normed_half_.data(), first, stream_);
     multiply_large({.w = w.q, .x = normed_half_.data(), .y = q_.data()}, tokens_, {}, stream_);
@@ -205,30 +236,33 @@ void DeviceModel::attention(int layer, Stamp stamp) {
               .eps = d.norm_eps},
              tokens_, first, stream_);
   }
-  const AttentionScratch scratch{parts_.data(), part_counters_.data()};
-  if (tokens_ == 1 && rotate_and_attend(shape_, turns_.of_tokens, w.q_norm, w.k_norm, q_.data(), k_.data(), v_.data(),
-                                        cache, attended_.data(), first_position_, scratch, stream_)) {
-    multiply({.w = {w.output}, .y = {x_.data()}, .count = 1, .x = attended_.data(), .add = true}, tokens_, last,
-             stream_);
-    return;
-  }
-  rotate_and_store(shape_, turns_.of_tokens, w.q_norm, w.k_norm, step_tokens_.data(), q_.data(), k_.data(), v_.data(),
-                   cache, tokens_, stream_);
-  if (!large()) {
-    attend(shape_, step_tokens_.data(), q_.data(), cache, attended_.data(), tokens_, first_position_ + tokens_ - 1,
-           scratch, stream_);
-    multiply({.w = {w.output}, .y = {x_.data()}, .count = 1, .x = attended_.data(), .add = true}, tokens_, last,
-             stream_);
-    return;
-  }
-  if (prompt_attention_.unavailable().empty()) {
-    prompt_attention_.run(q_.data(), cache, first_position_, tokens_, attended_half_.data(), stream_);
+  for (const Run& run : runs_) attend_run(w, key_values(layer, run.sequence), run);
+  if (large()) {
+    multiply_large({.w = w.output, .x = attended_half_.data(), .y = x_.data(), .add = true}, tokens_, last, stream_);
   } else {
-    attend(shape_, step_tokens_.data(), q_.data(), cache, attended_.data(), tokens_, first_position_ + tokens_ - 1,
-           scratch, stream_);
-    to_half(attended_.data(), attended_half_.data(), std::int64_t{tokens_} * d.q_width(), stream_);
+    multiply({.w = {w.output}, .y = {x_.data()}, .count = 1, .x = attended_.data(), .add = true}, tokens_, last,
+             stream_);
   }
-  multiply_large({.w = w.output, .x = attended_half_.data(), .y = x_.data(), .add = true}, tokens_, last, stream_);
+}
+
+// Leaves what the run's tokens attended to, in float16 for a large step. Keys and values go into the cache.
+void DeviceModel::attend_run(const Layer& w, KeyValues cache, const Run& run) {
+  const std::int64_t q_at = std::int64_t{run.first} * description_.q_width();
+  const std::int64_t kv_at = std::int64_t{run.first} * description_.kv_width();
+  const Turn* turns = turns_.of_tokens + std::int64_t{run.first} * turns_.pairs;
+  const StepToken* tokens = step_tokens_.data() + run.first;
+  float *q = q_.data() + q_at, *out = attended_.data() + q_at;
+  const float *k = k_.data() + kv_at, *v = v_.data() + kv_at;
+  const AttentionScratch scratch{parts_.data(), part_counters_.data()};
+  const bool attended = run.count == 1 && rotate_and_attend(shape_, turns, w.q_norm, w.k_norm, q, k, v, cache, out,
+                                                            run.position, scratch, stream_);
+  if (!attended) {
+    rotate_and_store(shape_, turns, w.q_norm, w.k_norm, tokens, q, k, v, cache, run.count, stream_);
+    if (large() && run.count > 1 && prompt_attention_.unavailable().empty())
+      return prompt_attention_.run(q, cache, run.position, run.count, attended_half_.data() + q_at, stream_);
+    attend(shape_, tokens, q, cache, out, run.count, run.position + run.count - 1, scratch, stream_);
+  }
+  if (large()) to_half(out, attended_half_.data() + q_at, std::int64_t{run.count} * description_.q_width(), stream_);
 }
 
 RouterGates DeviceModel::gates(int layer, int ahead) const {

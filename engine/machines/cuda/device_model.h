@@ -36,15 +36,18 @@ class DeviceModel {
   std::span<const float> logits(int token) const;  // valid once the stream got there
 
   float* x() const { return x_.data(); }
-  const float* weights() const { return weights_.data(); }
+  float* weights() const { return weights_.data(); }  // [tokens][top_k], room for whole words of 16 bytes
   const float* output() const { return output_.data(); }
   const float* expert_input() const { return expert_input_.data(); }
   float* router_logits() const { return router_logits_.data(); }
 
   std::int64_t dense_bytes() const { return dense_.size(); }
-  std::int64_t kv_bytes() const { return static_cast<std::int64_t>(keys_.bytes() + values_.bytes()); }
+  // KV caches of so many sequences, from now on.
+  void hold_sequences(int count);
+  int sequences() const { return static_cast<int>(caches_.size()); }
+  std::int64_t kv_bytes() const;
+  std::int64_t first_kv_bytes() const;  // of a sequence that has just begun
   std::int64_t work_bytes() const;
-  int capacity() const { return capacity_; }  // positions of the KV cache
   const std::string& no_prompt_attention() const { return prompt_attention_.unavailable(); }
 
  private:
@@ -55,8 +58,21 @@ class DeviceModel {
   void upload();
   DeviceMatrix put(const WeightView&, std::int64_t& at);
   const float* put(const std::vector<float>&, std::int64_t& at);
-  void grow_kv(int positions);
-  KeyValues key_values(int layer) const;
+  // A sequence's keys and values: it doubles when the sequence needs more.
+  struct Cache {
+    int capacity = 0;
+    DeviceArray<float> keys, values;  // [layer][capacity][kv width]
+  };
+  // Tokens of one sequence that follow each other in the step.
+  struct Run {
+    int sequence = 0;
+    int first = 0, count = 0;  // tokens of the step
+    int position = 0;          // of its first token
+  };
+  int first_positions() const;
+  void grow(Cache&, int positions);
+  KeyValues key_values(int layer, int sequence) const;
+  void attend_run(const Layer&, KeyValues, const Run&);
 
   const Model& model_;
   const ModelDescription& description_;
@@ -69,11 +85,11 @@ class DeviceModel {
   Turns turns_;
   std::vector<Layer> layers_;
 
-  int capacity_ = 0;
-  DeviceArray<float> keys_, values_;  // [layer][capacity][kv width]
+  std::vector<Cache> caches_;  // by sequence
 
   // The step in work.
-  int tokens_ = 0, first_position_ = 0;
+  int tokens_ = 0;
+  std::vector<Run> runs_;
   MappedArray<StepToken> tokens_in_;
   DeviceArray<StepToken> step_tokens_;
   DeviceArray<float> x_, q_, k_, v_, attended_, expert_input_, router_logits_, weights_, hidden_, output_;

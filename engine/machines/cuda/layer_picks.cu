@@ -13,10 +13,10 @@ LayerPicks::LayerPicks(int max_step_tokens, const RouterRule& rule) : top_k_(rul
   uploaded_ = DeviceArray<std::byte>(upload);
 }
 
-void LayerPicks::lay_out(std::span<const RouteRecord> routes, const Arithmetic::ExpertRow* rows, int tile_rows,
-                         const Slots* resident) {
+void LayerPicks::lay_out(std::span<const RouteRecord> routes, std::span<const Arithmetic::ExpertRow> rows,
+                         int tile_rows, const Slots* resident) {
   auto* picks = reinterpret_cast<PickRow*>(upload_.data());
-  const auto count = routes.size() * static_cast<std::size_t>(top_k_);
+  const std::size_t count = rows.size();
   for (std::size_t i = 0; i < count; ++i) {
     picks[i] = {rows[i].token, rows[i].token * top_k_ + rows[i].rank};
   }

@@ -15,9 +15,9 @@ class LayerPicks {
  public:
   LayerPicks(int max_step_tokens, const RouterRule&);
 
-  // Lays out a layer's picks on the host; rows lie by expert, routes.size() * top_k of them. Tiles of at most tile_rows
-  // for the experts that are published in `resident`; nullptr: none.
-  void lay_out(std::span<const RouteRecord> routes, const Arithmetic::ExpertRow* rows, int tile_rows,
+  // Lays out a layer's picks on the host; rows lie by expert. Tiles of at most tile_rows for the experts that are
+  // published in `resident`; nullptr: none.
+  void lay_out(std::span<const RouteRecord> routes, std::span<const Arithmetic::ExpertRow> rows, int tile_rows,
                const Slots* resident);
   // On their way to the device, in the stream's order. Before the next lay_out the host waits for a later operation.
   void upload(cudaStream_t);

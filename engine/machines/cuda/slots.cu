@@ -14,11 +14,10 @@ constexpr std::int64_t kFewestSpares = 2, kMostSpares = 16;
 
 }  // namespace
 
-Slots::Slots(int layers, int experts, std::int64_t slot_bytes)
-    : experts_(experts),
-      slot_bytes_((slot_bytes + 255) / 256 * 256),
-      table_(std::int64_t{layers} * experts),
-      published_(static_cast<std::size_t>(layers), 0) {}
+Slots::Slots(int layers, int experts, const Bytes& slot_bytes)
+    : experts_(experts), table_(std::int64_t{layers} * experts), published_(static_cast<std::size_t>(layers), 0) {
+  for (std::size_t p = 0; p < pools_.size(); ++p) pools_[p].slot_bytes = (slot_bytes[p] + 255) / 256 * 256;
+}
 
 std::uint32_t Slots::free_block() {
   for (std::uint32_t i = 0; i < blocks_.size(); ++i) {
@@ -28,50 +27,53 @@ std::uint32_t Slots::free_block() {
   return static_cast<std::uint32_t>(blocks_.size() - 1);
 }
 
-std::uint32_t Slots::add_block(int buffers) {
+std::uint32_t Slots::add_block(int buffers, std::int64_t bytes) {
   const std::uint32_t b = free_block();
-  blocks_[b].bytes = DeviceArray<std::byte>(buffers * slot_bytes_);
+  blocks_[b].bytes = DeviceArray<std::byte>(buffers * bytes);
   blocks_[b].used = buffers;
-  allocated_bytes_ += buffers * slot_bytes_;
+  allocated_bytes_ += buffers * bytes;
   return b;
 }
 
-int Slots::wanted_spares() const {
-  return static_cast<int>(std::clamp(kBlockBytes / slot_bytes_, kFewestSpares, kMostSpares));
+int Slots::wanted_spares(Precision p) const {
+  return static_cast<int>(std::clamp(kBlockBytes / slot_bytes(p), kFewestSpares, kMostSpares));
 }
 
-std::vector<SlotId> Slots::add(int count, bool staging) {
-  if (spares_.empty()) {
-    spares_block_ = add_block(wanted_spares());
-    for (int i = 0; i < wanted_spares(); ++i)
-      spares_.push_back({blocks_[spares_block_].bytes.data() + i * slot_bytes_, spares_block_, {}});
+std::vector<SlotId> Slots::add(int count, bool staging, Precision precision) {
+  Pool& of = pool(precision);
+  if (of.spares.empty()) {
+    of.spares_block = add_block(wanted_spares(precision), of.slot_bytes);
+    for (int i = 0; i < wanted_spares(precision); ++i)
+      of.spares.push_back({blocks_[of.spares_block].bytes.data() + i * of.slot_bytes, of.spares_block, {}});
   }
   std::vector<SlotId> added;
-  const int of_block = static_cast<int>(std::max<std::int64_t>(1, kBlockBytes / slot_bytes_));
+  const int of_block = static_cast<int>(std::max<std::int64_t>(1, kBlockBytes / of.slot_bytes));
   std::size_t next = 0;
   while (static_cast<int>(added.size()) < count) {
     const int now = std::min(of_block, count - static_cast<int>(added.size()));
-    const std::uint32_t b = add_block(now);
+    const std::uint32_t b = add_block(now, of.slot_bytes);
     for (int i = 0; i < now; ++i) {
       while (next < slots_.size() && slots_[next].address != nullptr) ++next;
       if (next == slots_.size()) slots_.emplace_back();
       ES_ASSERT(next < kNone16, "slots have 16-bit numbers");
-      slots_[next] = {blocks_[b].bytes.data() + i * slot_bytes_, b, staging};
+      slots_[next] = {blocks_[b].bytes.data() + i * of.slot_bytes, b, precision, staging};
       added.push_back(static_cast<SlotId>(next));
     }
   }
-  (staging ? staging_slots_ : expert_slots_) += count;
+  (staging ? of.staging_slots : of.expert_slots) += count;
   return added;
 }
 
 void Slots::remove(SlotId slot) {
   Slot& s = slots_[slot];
   ES_ASSERT(s.address != nullptr, "removes a slot that does not exist");
-  --(s.staging ? staging_slots_ : expert_slots_);
+  Pool& of = pool(s.precision);
+  --(s.staging ? of.staging_slots : of.expert_slots);
   // Spares do not keep the blocks of removed slots.
-  if (s.block == spares_block_) {
-    const auto other = std::ranges::find_if(spares_, [&](const Spare& spare) { return spare.block != spares_block_; });
-    ES_ASSERT(other != spares_.end(), "a slot has a spare buffer, so a spare has one of a slot");
+  if (s.block == of.spares_block) {
+    const auto other =
+        std::ranges::find_if(of.spares, [&](const Spare& spare) { return spare.block != of.spares_block; });
+    ES_ASSERT(other != of.spares.end(), "a slot has a spare buffer, so a spare has one of a slot");
     std::swap(s.address, other->address);
     std::swap(s.block, other->block);
   }
@@ -84,10 +86,11 @@ void Slots::remove(SlotId slot) {
 }
 
 Slots::Reader Slots::exchange(SlotId slot, const Reader& of_old) {
-  const Spare next = spares_.front();
-  spares_.pop_front();
   Slot& s = slots_[slot];
-  spares_.push_back({s.address, s.block, of_old});
+  Pool& of = pool(s.precision);
+  const Spare next = of.spares.front();
+  of.spares.pop_front();
+  of.spares.push_back({s.address, s.block, of_old});
   s.address = next.address;
   s.block = next.block;
   return next.reader;

@@ -1,7 +1,9 @@
-// Expert slots in device memory, allocated a few dozen megabytes at a time, and the table in which kernels find them.
-// A slot is a name of a buffer: where the old content is still read, it gets another buffer and is filled at once.
+// Expert slots in device memory, of a size for each precision, allocated a few dozen megabytes at a time, and the table
+// in which kernels find them. A slot is a name of a buffer: where the old content is still read, it gets another buffer
+// and is filled at once.
 #pragma once
 
+#include <array>
 #include <deque>
 #include <vector>
 
@@ -12,9 +14,10 @@ namespace expertscope::cuda {
 
 class Slots {
  public:
-  Slots(int layers, int experts, std::int64_t slot_bytes);
+  using Bytes = std::array<std::int64_t, 4>;  // by precision
+  Slots(int layers, int experts, const Bytes& slot_bytes);
 
-  std::vector<SlotId> add(int count, bool staging);
+  std::vector<SlotId> add(int count, bool staging, Precision);
   void remove(SlotId);  // its memory goes back when the last of its block is removed
   std::byte* address(SlotId slot) const { return slots_[slot].address; }
   // Gives the slot one of the spare buffers and keeps its old one for later. Says until when the new one is read.
@@ -23,12 +26,13 @@ class Slots {
     cudaEvent_t over = nullptr;
   };
   Reader exchange(SlotId, const Reader& of_old);
-  int spares() const { return static_cast<int>(spares_.size()); }
-  int wanted_spares() const;
-  int experts_slots() const { return expert_slots_; }
-  int staging_slots() const { return staging_slots_; }
+  int spares(Precision p) const { return static_cast<int>(pool(p).spares.size()); }
+  int wanted_spares(Precision) const;
+  int expert_slots(Precision p) const { return pool(p).expert_slots; }
+  int staging_slots(Precision p) const { return pool(p).staging_slots; }
   std::int64_t allocated_bytes() const { return allocated_bytes_; }
-  std::int64_t slot_bytes() const { return slot_bytes_; }
+  std::int64_t slot_bytes(Precision p) const { return pool(p).slot_bytes; }
+  std::int64_t bytes_of(SlotId slot) const { return slot_bytes(slots_[slot].precision); }
 
   // The table: device address of each expert's blob, 0 where a kernel must not start it. In mapped host memory; written
   // by the host while no router runs.
@@ -43,6 +47,7 @@ class Slots {
   struct Slot {
     std::byte* address = nullptr;  // nullptr: not in use
     std::uint32_t block = 0;
+    Precision precision = Precision::native;
     bool staging = false;
   };
   struct Spare {
@@ -54,17 +59,22 @@ class Slots {
     DeviceArray<std::byte> bytes;
     int used = 0;
   };
+  struct Pool {  // the slots of one precision
+    std::int64_t slot_bytes = 0;
+    std::deque<Spare> spares;  // longest unused first
+    std::uint32_t spares_block = 0;
+    int expert_slots = 0, staging_slots = 0;
+  };
+  const Pool& pool(Precision p) const { return pools_[static_cast<std::size_t>(p)]; }
+  Pool& pool(Precision p) { return pools_[static_cast<std::size_t>(p)]; }
   std::size_t index(ExpertId id) const { return static_cast<std::size_t>(id.layer * experts_ + id.expert); }
   std::uint32_t free_block();
-  std::uint32_t add_block(int buffers);
+  std::uint32_t add_block(int buffers, std::int64_t bytes);
 
   int experts_;
-  std::int64_t slot_bytes_;
+  std::array<Pool, 4> pools_;  // by precision
   std::vector<Slot> slots_;
   std::vector<Block> blocks_;
-  std::deque<Spare> spares_;  // longest unused first
-  std::uint32_t spares_block_ = 0;
-  int expert_slots_ = 0, staging_slots_ = 0;
   std::int64_t allocated_bytes_ = 0;
   MappedArray<std::uint64_t> table_;
   std::vector<int> published_;  // by layer

@@ -1,44 +1,18 @@
 // The CUDA machine against the reference and against the CPU. Skipped where there is no device.
-#include "engine/machines/cuda_machine.h"
-
 #include <cmath>
 #include <filesystem>
 #include <numeric>
 
 #include <gtest/gtest.h>
 
-#include "engine/machines/cuda_available.h"
-#include "engine/machines/emulated_machine.h"
-#include "engine/run/runner.h"
 #include "engine/synth/synth_model.h"
+#include "tests/engine/machines/cuda_run.h"
 #include "tests/engine/model/demo_model.h"
-#include "tests/engine/recorded_events.h"
 
 namespace expertscope {
 namespace {
 
-constexpr int kChunk = 256;
-
-#define NEEDS_DEVICE() \
-  if (cuda_device_count() == 0) GTEST_SKIP() << "no CUDA device"
-
-struct CudaRun {
-  CudaRun(const Model& m, const std::string& policy, double cache_ratio)
-      : model(m), machine(make_cuda_machine(m, pool, {.max_step_tokens = kChunk})) {
-    options.policy = parse_policy_spec(policy);
-    options.cache_ratio = cache_ratio;
-    options.prefill_chunk = kChunk;
-    options.record_logits = 16;
-    options.record_gates = 0;
-    runner = std::make_unique<Runner>(model, *machine, &events, options);
-  }
-  const Model& model;
-  RunOptions options;
-  ThreadPool pool{4};
-  std::unique_ptr<Machine> machine;
-  RecordedEvents events;
-  std::unique_ptr<Runner> runner;
-};
+constexpr int kChunk = kCudaChunk;
 
 // Identifiers and best logits of a prompt on the CPU.
 struct Expected {

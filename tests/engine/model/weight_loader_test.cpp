@@ -171,5 +171,20 @@ TEST(Model, HandsOutTheHostStoreAsOnePiece) {
   }
 }
 
+TEST(Model, ReadsAnExpertThatStaysInTheFileAsItWouldLieInMemory) {
+  for (const TensorType type : {TensorType::q8_0, TensorType::q4_k}) {
+    const TemporaryFile file(tiny_model(wide_shape(type, TensorType::q6_k)).file());
+    const Model in_memory(file.path()), in_file(file.path(), ExpertHome::file);
+    EXPECT_TRUE(in_file.expert_store().empty());
+    EXPECT_EQ(in_file.expert_bytes(), in_memory.expert_bytes());
+    const ExpertId ids[] = {{0, 0}, {1, 3}};
+    const auto bytes = static_cast<std::size_t>(in_file.blob_layout(0).bytes);
+    std::vector<std::vector<std::byte>> blobs(2, std::vector<std::byte>(bytes));
+    const Model::ExpertRead reads[] = {{ids[0], blobs[0].data()}, {ids[1], blobs[1].data()}};
+    in_file.read_experts(reads, 3);
+    for (std::size_t i = 0; i < 2; ++i) EXPECT_TRUE(std::ranges::equal(blobs[i], in_memory.expert_blob(ids[i]))) << i;
+  }
+}
+
 }  // namespace
 }  // namespace expertscope

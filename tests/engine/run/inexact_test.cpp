@@ -99,6 +99,12 @@ TEST(Inexact, EveryTokenThatABypassedRouterDecodedIsCounted) {
   }
 }
 
+// The device starts by itself what was decided a layer ahead, in the version that is resident.
+TEST(Inexact, APredictedLayerRunsTheVersionThatItsSlotsHold) {
+  const WatchedRun daop("daop:precision=lowered,precision.bits=int4", 1.0);
+  EXPECT_LT(daop.quality.kl_sum / static_cast<double>(daop.quality.shadowed), 1);
+}
+
 TEST(Inexact, WithItsLossyKnobOffALossyPolicyIsExact) {
   EmulatedRun resident("resident", 1);
   std::vector<std::vector<std::int32_t>> expected;
