@@ -34,6 +34,8 @@ struct Demand {
   std::uint16_t rank = 0;  // best rank among its picks
   float weight = 0;        // largest weight among its picks
   std::span<const Arithmetic::ExpertRow> rows;
+  std::uint16_t padded_rows = 0;  // a gate pads its rows to so many; 0: not at all
+  std::size_t computed_rows() const { return rows.size() > padded_rows ? rows.size() : padded_rows; }
   // The device found it in a usable slot when the router finished and started it by itself (see router()): its
   // completion.
   Ticket started = 0;
@@ -74,9 +76,10 @@ struct StepInput {
   std::span<const TokenInput> tokens;
 };
 
-// Expert slots that a policy wants: those of the main pool, of a second one of lower precision, and for staging; and the
-// sequences whose KV caches are held beside them.
+// Expert slots that a policy wants on a GPU: those of the main pool, of a second one of lower precision, and for
+// staging; and the sequences whose KV caches are held beside them.
 struct SlotCounts {
+  int device = 0;  // 0 holds the dense weights and the KV caches, too
   int main = 0, staging = 0;
   Precision high_precision = Precision::native;  // of the main pool
   int low = 0;
@@ -91,6 +94,7 @@ class Machine {
   // Fills the machine's part of the description of a run.
   virtual void describe(RunInfo&) const = 0;
   virtual void set_observer(Observer*) = 0;  // nullptr: nobody listens
+  // GPU 0 runs the dense layers, the routers and the sums. Others run experts from slots of their own.
   virtual int gpus() const = 0;
 
   // The host's clock. Modelled time stands still between calls on an emulated machine.
@@ -126,7 +130,18 @@ class Machine {
   // Inexact policies change what the layer executes: picks of expert kNone16 are left out, outputs are summed with the
   // given weights. Only where the device started nothing by itself. A machine that cannot says so in can_revise().
   virtual bool can_revise() const { return false; }
-  virtual LayerRoutes revise(std::span<const RouteRecord>) { ES_ASSERT(false, "this machine revises nothing"); }
+  // `padded_rows` above 0: every expert of the layer computes so many rows, whatever it was given; those that were
+  // given none are demands without rows.
+  virtual LayerRoutes revise(std::span<const RouteRecord>, int padded_rows) {
+    (void)padded_rows;
+    ES_ASSERT(false, "this machine revises nothing");
+  }
+  // The layer's experts on another GPU than the first work on so many rows: they are sent there, once a layer and
+  // before the first of those experts. combine() has the results sent back.
+  virtual void send_rows(int device, std::size_t rows) {
+    (void)device, (void)rows;
+    ES_ASSERT(false, "this machine has one GPU");
+  }
   // Runs the expert's rows from a slot, after `after` (the copy that fills it).
   virtual Ticket expert_on_gpu(const Demand&, SlotId, Ticket after, Precision) = 0;
   // Runs them on the CPU from the host store; the machine moves the rows there and the results back.

@@ -15,8 +15,11 @@ struct MemoryUse {                 // bytes of the cost shape, per design: what 
   std::int64_t kv_bytes = 0;
   std::int64_t staging_bytes = 0;
   std::int64_t profiler_bytes = 0;
-  std::int64_t gpu_peak_bytes = 0;  // highest sum so far
-  std::int64_t host_bytes = 0;      // host store
+  std::int64_t gpu_peak_bytes = 0;  // highest sum so far, over all GPUs
+  // Most that a layer's experts took for their rows, in and out, and a padding gate for its mask. Beside the sum, which
+  // counts no activations. 0 where it is not known.
+  std::int64_t work_bytes = 0;
+  std::int64_t host_bytes = 0;  // host store
 };
 
 struct RunInfo {
@@ -34,8 +37,8 @@ struct RunInfo {
   Label label = Label::estimated;
   int gpus = 1;
   std::int64_t expert_bytes = 0;     // of the cost shape, largest layer
-  double h2d_bytes_per_s = 0;        // the link's ceiling, for charts; 0 with unified memory
-  double gpu_bytes_per_s = 0;        // device memory bandwidth
+  double h2d_bytes_per_s = 0;        // the links' ceiling, for charts; 0 with unified memory
+  double gpu_bytes_per_s = 0;        // device memory bandwidth, of all GPUs
   std::int64_t clock_origin_ns = 0;  // CLOCK_MONOTONIC at session time 0, on a real machine; 0 on an emulated one
   // recording
   int recorded_gates = 0;  // gates of coming layers that are recorded

@@ -22,7 +22,7 @@ constexpr double kMaxClockNs = 1e18;  // more than thirty years since boot
 constexpr double kAnyInt = std::numeric_limits<int>::max();
 
 // Facts that came after the first schema: a session without them has their default.
-constexpr std::string_view kLaterFacts[] = {"machine.clock_origin_ns", "recording.sequences"};
+constexpr std::string_view kLaterFacts[] = {"machine.clock_origin_ns", "recording.sequences", "memory.work_bytes"};
 
 // Calls visit(key, member, smallest, largest) for each fact. Info is RunInfo or const RunInfo.
 template <typename Info, typename Visit>
@@ -61,6 +61,7 @@ void for_each_fact(Info& info, Visit&& visit) {
   visit("memory.staging_bytes", info.memory.staging_bytes, 0, kMaxBytes);
   visit("memory.profiler_bytes", info.memory.profiler_bytes, 0, kMaxBytes);
   visit("memory.gpu_peak_bytes", info.memory.gpu_peak_bytes, 0, kMaxBytes);
+  visit("memory.work_bytes", info.memory.work_bytes, 0, kMaxBytes);
   visit("memory.host_bytes", info.memory.host_bytes, 0, kMaxBytes);
 }
 

@@ -15,6 +15,7 @@ MemoryUse EmulatedMachine::memory() const {
   m.experts_bytes = slot_bytes_charged_;
   m.gpu_peak_bytes += slot_bytes_charged_;
   m.gpu_peak_bytes = std::max(peak_bytes_, m.gpu_peak_bytes);
+  m.work_bytes = work_bytes_;
   return m;
 }
 
@@ -109,13 +110,20 @@ Payload EmulatedMachine::expert_payload(const Demand& demand, Work work, Lane la
 
 Ticket EmulatedMachine::queue_gpu_expert(const Demand& demand, SlotId slot, Ticket after, Precision precision,
                                          bool joins_the_last) {
-  const Work work = costs_.expert(demand.rows.size(), precision);
+  const Work work = costs_.expert(demand.computed_rows(), precision);
+  const std::uint8_t device = slots_[slot].device;
   Payload p = expert_payload(demand, work, Lane::gpu, precision);
+  p.work.device = device;
   p.slot = slot;
-  LaneOp op = costs_.on_gpu(WorkKind::expert, work);
+  LaneOp op = costs_.on_gpu(WorkKind::expert, work, device);
   if (joins_the_last) op.fixed_ns = 0;
   op.payload = keep(p);
-  return simulation_.add(std::move(op), &after, 1);
+  Remote& there = remote_[device];
+  ES_ASSERT(device == 0 || there.rows > 0, "an expert's rows were not sent to its GPU");
+  const Ticket waits_for[2] = {after, there.arrived};
+  const Ticket done = simulation_.add(std::move(op), waits_for, 2);
+  if (device != 0) there.last_expert = done;
+  return done;
 }
 
 Ticket EmulatedMachine::copy_expert(const ExpertCopy& request) {
@@ -171,7 +179,7 @@ Ticket EmulatedMachine::queue_activations(Lane lane, const Demand& demand, Ticke
   if (costs_.profile().unified_memory) return after;
   const bool out = lane == Lane::d2h;
   // The step's inputs go out once for all experts of the layer; each expert's results come back on their own.
-  const std::size_t rows = out ? tokens_.size() : demand.rows.size();
+  const std::size_t rows = out ? tokens_.size() : demand.computed_rows();
   Payload p;
   p.is_copy = true;
   p.copy = {.issued_ns = simulation_.now(),
@@ -185,6 +193,36 @@ Ticket EmulatedMachine::queue_activations(Lane lane, const Demand& demand, Ticke
   op.copy_class = kActivationClass;
   op.payload = keep(p);
   return simulation_.add(std::move(op), &after, 1);
+}
+
+// Activations that belong to no single expert.
+Ticket EmulatedMachine::queue_rows(LaneOp op, std::uint8_t device, Ticket after) {
+  Payload p;
+  p.is_copy = true;
+  p.copy = {.issued_ns = simulation_.now(),
+            .step = step_,
+            .copy = copies_++,
+            .layer = static_cast<std::uint16_t>(request_.layer),
+            .reason = CopyReason::activation,
+            .lane = op.lane,
+            .device = device};
+  op.device = device;
+  op.copy_class = kActivationClass;
+  op.payload = keep(p);
+  return simulation_.add(std::move(op), &after, 1);
+}
+
+// Straight to the other GPU, or out to the host and in again.
+Ticket EmulatedMachine::send_between(std::uint8_t from, std::uint8_t to, std::size_t rows, Ticket after) {
+  if (costs_.has_peers()) return queue_rows(costs_.peer_copy(rows), from, after);
+  const Ticket out = queue_rows(costs_.activation_copy(Lane::d2h, rows), from, after);
+  return queue_rows(costs_.activation_copy(Lane::h2d, rows), to, out);
+}
+
+void EmulatedMachine::send_rows(int device, std::size_t rows) {
+  catch_up();
+  Remote& there = remote_[static_cast<std::size_t>(device)];
+  there = {.rows = rows, .arrived = send_between(0, static_cast<std::uint8_t>(device), rows, router_)};
 }
 
 Ticket EmulatedMachine::expert_on_cpu(const Demand& demand, Precision precision) {
@@ -201,7 +239,7 @@ Ticket EmulatedMachine::expert_on_cpu_early(const Demand& of_next_layer) {
 Ticket EmulatedMachine::queue_cpu_expert(const Demand& demand, Precision precision, bool early) {
   catch_up();
   if (activations_out_ == 0) activations_out_ = queue_activations(Lane::d2h, demand, router_);
-  const Work work = costs_.expert(demand.rows.size(), precision);
+  const Work work = costs_.expert(demand.computed_rows(), precision);
   Payload p = expert_payload(demand, work, Lane::cpu, precision);
   if (early) p.demand = nullptr;
   LaneOp op = costs_.on_cpu(work);

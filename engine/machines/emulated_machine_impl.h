@@ -67,6 +67,7 @@ class EmulatedMachine final : public Machine, private LaneEvents {
     if (shape.host_bytes)
       host_tier_.emplace(shape.layers, shape.experts, costs_.shape().expert_bytes, *shape.host_bytes);
     arrived_.resize(table_.size(), 0);
+    remote_.resize(profile.gpus.size());
   }
 
   void describe(RunInfo& info) const override {
@@ -79,8 +80,13 @@ class EmulatedMachine final : public Machine, private LaneEvents {
     info.label = arithmetic_ != nullptr ? Label::estimated : Label::simulated;
     info.gpus = gpus();
     info.expert_bytes = costs_.shape().expert_bytes;
-    info.h2d_bytes_per_s = profile.unified_memory ? 0 : profile.link.h2d_bytes_per_s;
-    info.gpu_bytes_per_s = profile.gpus[0].memory_bytes_per_s;
+    // Of all GPUs: what their links bring together, host memory must give.
+    const double links = gpus() * profile.link.h2d_bytes_per_s;
+    info.h2d_bytes_per_s = profile.unified_memory ? 0
+                           : gpus() > 1           ? std::min(links, profile.host.memory_bytes_per_s)
+                                                  : links;
+    info.gpu_bytes_per_s = 0;
+    for (const GpuProfile& gpu : profile.gpus) info.gpu_bytes_per_s += gpu.memory_bytes_per_s;
     info.memory = memory();
   }
   void set_observer(Observer* observer) override { observer_ = observer; }
@@ -136,7 +142,8 @@ class EmulatedMachine final : public Machine, private LaneEvents {
     return ticket;
   }
   bool can_revise() const override { return true; }
-  LayerRoutes revise(std::span<const RouteRecord> executed) override;
+  LayerRoutes revise(std::span<const RouteRecord> executed, int padded_rows) override;
+  void send_rows(int device, std::size_t rows) override;
   Ticket expert_on_cpu(const Demand& demand, Precision precision) override;
   Ticket expert_on_cpu_early(const Demand& of_next_layer) override;
   void combine(int layer, std::span<const Ticket> experts) override;
@@ -187,6 +194,8 @@ class EmulatedMachine final : public Machine, private LaneEvents {
   Ticket queue_gpu_expert(const Demand& demand, SlotId slot, Ticket after, Precision precision,
                           bool joins_the_last = false);
   Ticket queue_activations(Lane lane, const Demand& demand, Ticket after);
+  Ticket queue_rows(LaneOp op, std::uint8_t device, Ticket after);
+  Ticket send_between(std::uint8_t from, std::uint8_t to, std::size_t rows, Ticket after);
   Ticket in_host_memory(ExpertId id, Precision precision, CopyReason reason);
   Ticket queue_cpu_expert(const Demand& demand, Precision precision, bool early);
   void wait_and_sync(Ticket t);
@@ -224,6 +233,7 @@ class EmulatedMachine final : public Machine, private LaneEvents {
   int sequences_ = 1;                    // whose KV caches are held
   std::int64_t slot_bytes_charged_ = 0;  // of all other slots, by the cost shape
   std::int64_t peak_bytes_ = 0;
+  std::int64_t work_bytes_ = 0;
   std::uint32_t copies_ = 0;
 
   std::vector<Payload> payloads_;
@@ -243,6 +253,13 @@ class EmulatedMachine final : public Machine, private LaneEvents {
   TimeNs asked_ns_ = 0;
   bool cpu_runs_ = false;  // an expert of this layer is on the CPU already
   Ticket router_ = 0, combine_ = 0, head_ = 0, activations_out_ = 0;
+  struct Remote {  // of the layer in work
+    std::size_t rows = 0;
+    Ticket arrived = 0;      // the rows
+    Ticket last_expert = 0;  // that works on them
+  };
+  std::vector<Remote> remote_;  // by GPU; 0 is not used
+  int padded_rows_ = 0;         // of every expert of the layer in work
   WorkKind host_work_ = WorkKind::policy;
   std::vector<float> gate_logits_;
 };

@@ -29,6 +29,8 @@ void EmulatedMachine::router(const RouterRequest& request) {
   router_ = queue_gpu(WorkKind::router, request.layer, costs_.router(gates, tokens_.size()), {});
   activations_out_ = 0;
   cpu_runs_ = false;
+  std::ranges::fill(remote_, Remote{});
+  padded_rows_ = 0;
   // Experts that are there are queued behind the router, before it is known which they are.
   if (request.start_resident) spend_on_host(WorkKind::routing_sync, costs_.issue_ns(WorkKind::expert));
 }
@@ -38,15 +40,26 @@ LayerRoutes EmulatedMachine::wait_routes() {
   return {.asked_ns = asked_ns_, .tokens = routes_, .truth = truth_, .demands = demands_};
 }
 
-LayerRoutes EmulatedMachine::revise(std::span<const RouteRecord> executed) {
+LayerRoutes EmulatedMachine::revise(std::span<const RouteRecord> executed, int padded_rows) {
   ES_ASSERT(!request_.start_resident, "revises what the device may have started");
   executed_.assign(executed.begin(), executed.end());
-  demands_ = executed_groups_.group(request_.layer, shape_.experts, executed_);
+  padded_rows_ = padded_rows;
+  demands_ = executed_groups_.group(request_.layer, shape_.experts, executed_, padded_rows);
   return {.asked_ns = asked_ns_, .tokens = routes_, .truth = truth_, .demands = demands_};
 }
 
 void EmulatedMachine::combine(int layer, std::span<const Ticket> experts) {
-  combine_ = queue_gpu(WorkKind::combine, layer, costs_.combine(tokens_.size()), experts);
+  std::size_t rows = 0;
+  for (const Demand& d : demands_) rows += d.computed_rows();
+  const auto padded = static_cast<std::size_t>(padded_rows_);
+  work_bytes_ = std::max(work_bytes_, costs_.work_bytes(rows, tokens_.size(), padded));
+  std::vector<Ticket> after(experts.begin(), experts.end());
+  for (std::size_t d = 1; d < remote_.size(); ++d) {
+    // The experts of a GPU run one after the other.
+    if (remote_[d].rows > 0)
+      after.push_back(send_between(static_cast<std::uint8_t>(d), 0, remote_[d].rows, remote_[d].last_expert));
+  }
+  combine_ = queue_gpu(WorkKind::combine, layer, costs_.combine(tokens_.size(), padded), after);
 }
 
 void EmulatedMachine::head() {
@@ -144,7 +157,7 @@ void EmulatedMachine::finish_work(const Payload& p) {
       arithmetic_->attention(p.work.layer);
       break;
     case WorkKind::expert: {
-      if (p.demand == nullptr) break;
+      if (p.demand == nullptr || p.demand->rows.empty()) break;
       const ExpertId id = p.demand->expert;
       const ExpertBlobLayout& layout = layout_of(id.layer, p.work.precision);
       const std::span<const std::byte> blob =

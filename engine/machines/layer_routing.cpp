@@ -49,7 +49,7 @@ void add_gate(const RouterRule& rule, std::span<const float> logits, RouteRecord
   ++record.gates;
 }
 
-std::span<Demand> DemandGroups::group(int layer, int experts, std::span<const RouteRecord> tokens) {
+std::span<Demand> DemandGroups::group(int layer, int experts, std::span<const RouteRecord> tokens, int padded_rows) {
   count_.assign(static_cast<std::size_t>(experts) + 1, 0);
   std::size_t picks = 0;
   for (const RouteRecord& r : tokens) {
@@ -78,8 +78,10 @@ std::span<Demand> DemandGroups::group(int layer, int experts, std::span<const Ro
   demands_.clear();
   for (std::size_t e = 0; e < by_expert_.size(); ++e) {
     const std::uint32_t rows = count_[e + 1] - count_[e];
-    if (rows == 0) continue;
+    if (rows == 0 && padded_rows == 0) continue;
     Demand& d = by_expert_[e];
+    if (rows == 0) d.rank = kMaxPicks;
+    d.padded_rows = static_cast<std::uint16_t>(padded_rows);
     d.expert = {.layer = static_cast<std::uint16_t>(layer), .expert = static_cast<std::uint16_t>(e)};
     d.rows = {rows_.data() + count_[e], rows};
     demands_.push_back(d);

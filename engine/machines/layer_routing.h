@@ -19,8 +19,9 @@ void add_gate(const RouterRule&, std::span<const float> logits, RouteRecord&);
 // Groups a step's picks by expert; those of kNone16 are left out. Keeps its storage between calls.
 class DemandGroups {
  public:
-  // Demands by best rank, then expert; their row spans point into this object.
-  std::span<Demand> group(int layer, int experts, std::span<const RouteRecord> tokens);
+  // Demands by best rank, then expert; their row spans point into this object. `padded_rows` above 0: all experts of
+  // the layer, those that nobody picked last and without rows.
+  std::span<Demand> group(int layer, int experts, std::span<const RouteRecord> tokens, int padded_rows = 0);
 
  private:
   std::vector<std::uint32_t> count_, cursor_;

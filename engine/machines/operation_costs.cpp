@@ -56,8 +56,22 @@ Work OperationCosts::expert(std::size_t rows, Precision precision) const {
           .flops = static_cast<std::int64_t>(2 * cost_.expert_parameters) * static_cast<std::int64_t>(rows)};
 }
 
-Work OperationCosts::combine(std::size_t tokens) const {
-  return {.bytes = activation_bytes(tokens) * (run_.top_k + 2), .flops = 0};
+Work OperationCosts::combine(std::size_t tokens, std::size_t padded_rows) const {
+  Work work{.bytes = activation_bytes(tokens) * (run_.top_k + 2), .flops = 0};
+  if (padded_rows == 0) return work;
+  // Once to the experts, once back.
+  const std::size_t rows = padded_rows * static_cast<std::size_t>(run_.experts);
+  work.bytes += 2 * (mask_bytes(tokens, padded_rows) + activation_bytes(rows));
+  work.flops += static_cast<std::int64_t>(2 * 2 * cost_.width * static_cast<double>(rows * tokens));
+  return work;
+}
+
+std::int64_t OperationCosts::mask_bytes(std::size_t tokens, std::size_t padded_rows) const {
+  return static_cast<std::int64_t>(sizeof(float) * tokens * static_cast<std::size_t>(run_.experts) * padded_rows);
+}
+
+std::int64_t OperationCosts::work_bytes(std::size_t rows, std::size_t tokens, std::size_t padded_rows) const {
+  return 2 * activation_bytes(rows) + mask_bytes(tokens, padded_rows);
 }
 
 Work OperationCosts::head(std::size_t tokens) const {
@@ -67,12 +81,13 @@ Work OperationCosts::head(std::size_t tokens) const {
 
 // --- how long it takes where
 
-LaneOp OperationCosts::on_gpu(WorkKind kind, Work work) const {
-  const GpuProfile& gpu = profile_.gpus[0];
+LaneOp OperationCosts::on_gpu(WorkKind kind, Work work, std::uint8_t device) const {
+  const GpuProfile& gpu = profile_.gpus[device];
   const auto measured = std::ranges::find(gpu.operations, kind, &OperationRate::kind);
   const bool known = measured != gpu.operations.end();
   LaneOp op;
   op.lane = Lane::gpu;
+  op.device = device;
   op.fixed_ns = (known ? measured->fixed_s : gpu.launch_s) * kNs;
   op.work_ns =
       kNs * std::max(static_cast<double>(work.bytes) / (known ? measured->bytes_per_s : gpu.memory_bytes_per_s),
@@ -130,6 +145,15 @@ LaneOp OperationCosts::activation_copy(Lane lane, std::size_t rows) const {
   return op;
 }
 
+LaneOp OperationCosts::peer_copy(std::size_t rows) const {
+  LaneOp op;
+  op.lane = Lane::d2h;
+  op.bytes = activation_bytes(rows);
+  op.fixed_ns = profile_.link.latency_s * kNs;
+  op.work_ns = kNs * static_cast<double>(op.bytes) / profile_.peer_bytes_per_s;
+  return op;
+}
+
 TimeNs OperationCosts::sampling_ns() const {
   const double vocab = cost_.width > 0 ? cost_.head_parameters / cost_.width : 0;
   return to_ns(profile_.host.sampling_s + profile_.host.sampling_logit_s * vocab);
@@ -148,8 +172,10 @@ MemoryUse OperationCosts::memory(const SlotCounts& slots) const {
   const std::int64_t router_bytes = router(1, 0).bytes;
   m.experts_bytes = slots.main * expert_bytes(slots.high_precision) + slots.low * expert_bytes(slots.low_precision);
   m.staging_bytes = slots.staging * cost_.expert_bytes;
-  m.dense_bytes = run_.layers * (cost_.attention_bytes + router_bytes) + cost_.head_bytes + cost_.embedding_bytes;
-  m.kv_bytes = std::int64_t{slots.sequences} * run_.layers * run_.context * cost_.kv_bytes_per_token;
+  if (slots.device == 0) {
+    m.dense_bytes = run_.layers * (cost_.attention_bytes + router_bytes) + cost_.head_bytes + cost_.embedding_bytes;
+    m.kv_bytes = std::int64_t{slots.sequences} * run_.layers * run_.context * cost_.kv_bytes_per_token;
+  }
   m.host_bytes = std::int64_t{run_.layers} * run_.experts * cost_.expert_bytes;
   if (run_.host_bytes) m.host_bytes = std::min(m.host_bytes, *run_.host_bytes);
   m.gpu_peak_bytes = m.experts_bytes + m.staging_bytes + m.dense_bytes + m.kv_bytes;
@@ -177,14 +203,16 @@ void OperationCosts::ensure_fits(const SlotCounts& slots) const {
     throw InputError(fmt::format("--host-bytes: machine {} has no storage to read experts from: choose another machine",
                                  profile_.name));
   }
-  const std::int64_t there = profile_.gpus[0].memory_bytes;
+  const auto device = static_cast<std::size_t>(slots.device);
+  const std::int64_t there = profile_.gpus[device].memory_bytes;
   if (!profile_.unified_memory && m.gpu_peak_bytes > there) {
     throw InputError(fmt::format(
-        "machine {}: GPU memory has {:.2f} GB and {:.2f} GB are needed ({} cost shape: dense weights {:.2f} + KV cache "
+        "machine {}: {} has {:.2f} GB and {:.2f} GB are needed ({} cost shape: dense weights {:.2f} + KV cache "
         "of {} sequence{} {:.2f} + {} expert slots {:.2f} + {} staging slots {:.2f}): lower the cache ratio{} or "
         "choose "
         "another machine or --cost-shape",
-        profile_.name, gb(there), gb(m.gpu_peak_bytes), cost_.name, gb(m.dense_bytes), slots.sequences,
+        profile_.name, profile_.gpus.size() == 1 ? "GPU memory" : fmt::format("the memory of GPU {}", device),
+        gb(there), gb(m.gpu_peak_bytes), cost_.name, gb(m.dense_bytes), slots.sequences,
         slots.sequences == 1 ? "" : "s", gb(m.kv_bytes), slots.main + slots.low, gb(m.experts_bytes), slots.staging,
         gb(m.staging_bytes), slots.sequences == 1 ? "" : " or --sequences"));
   }

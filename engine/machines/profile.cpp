@@ -111,6 +111,7 @@ MachineProfile parse_profile(const std::string& json_text, const std::string& or
   if (!gpus.is_array() || gpus.empty() || gpus.size() > 16) f.fail("gpus", "must be a list of 1 to 16 GPUs");
   for (std::size_t i = 0; i < gpus.size(); ++i)
     p.gpus.push_back(parse_gpu(JsonFields(gpus[i], fmt::format("{}.gpus[{}]", origin, i)), gpus[i]));
+  if (p.unified_memory && p.gpus.size() > 1) f.fail("gpus", "must be one GPU where memory is unified");
   if (!p.unified_memory || root.contains("link")) p.link = parse_link(f.object("link"));
   p.host = parse_host(f.object("host"));
   JsonFields storage = f.object("storage");

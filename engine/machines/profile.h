@@ -31,6 +31,7 @@ struct GpuProfile {
   std::vector<OperationRate> operations;
 };
 
+// Every GPU has a link of its own like this; together they share the host's memory bandwidth.
 struct LinkProfile {                                // unused with unified memory
   double h2d_bytes_per_s = 0, d2h_bytes_per_s = 0;  // pinned, large
   double latency_s = 0;                             // of one copy
@@ -67,7 +68,7 @@ struct MachineProfile {
   std::string name, source;
   std::vector<GpuProfile> gpus;  // at least one
   LinkProfile link;
-  double peer_bytes_per_s = 0;  // between GPUs; 0: through the host
+  double peer_bytes_per_s = 0;  // from a GPU to another; 0: through the host
   HostProfile host;
   StorageProfile storage;
   bool unified_memory = false;        // GPU and CPU share host memory: no link

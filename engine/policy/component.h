@@ -11,12 +11,14 @@
 #include <vector>
 
 #include "engine/machine.h"
+#include "engine/policy/balance.h"
 #include "engine/policy/prior.h"
 #include "engine/policy/registry.h"
 
 namespace expertscope {
 
 class ExpertCache;
+class Parameters;
 
 // What the engine remembers of every expert, across policies, so that a policy chosen live starts informed. Ticks count
 // (step, layer) pairs; all demands of one layer of one step share a tick. Numbers order what ticks leave tied.
@@ -58,6 +60,7 @@ struct PolicyState {
 struct PolicyContext {
   int layers = 0, experts = 0, top_k = 0;
   int slots = 0;                                // expert slots of the cache
+  int devices = 1;                              // GPUs
   const Prior* prior = nullptr;                 // nullptr: starts uninformed
   const Future* future = nullptr;               // nullptr but in replay
   const std::vector<ExpertUse>* use = nullptr;  // [layer * experts + expert]
@@ -94,12 +97,6 @@ struct DemandView {
   const Demand* demand = nullptr;
   DemandState state = DemandState::miss;
   bool low = false;  // served by the version of the policy's low precision
-};
-
-// How the cache's slots are divided. Per layer: a layer's experts compete for its own slots. Global: all for all.
-struct Pools {
-  bool global = false;
-  std::vector<int> slots;  // [layer], or one entry
 };
 
 class Component {
@@ -192,6 +189,9 @@ class Gate : public Component {
   // Decides in this layer what the next one will execute, whatever its own router will say.
   virtual bool decides_next(const PolicyContext&) const { return false; }
   virtual void decide_next(const PolicyContext&, const LayerRoutes&, std::span<RouteRecord> next) { (void)next; }
+  // Rows that every expert of a layer computes in a step of so many tokens, also where it was given fewer or none; 0:
+  // exactly those that it was given.
+  virtual int padded_rows(std::size_t tokens) const { return (void)tokens, 0; }
 };
 
 class PrecisionChooser : public Component {
@@ -207,7 +207,15 @@ class PrecisionChooser : public Component {
 
 class CapacitySplitter : public Component {
  public:
+  explicit CapacitySplitter(const Parameters&);
+  // Over the layers; every layer's slots are then divided over the GPUs as its experts are.
   virtual Pools split(const PolicyContext&) const = 0;
+  // How experts are divided over the GPUs. With one there is nothing to divide.
+  Balance balance() const { return balance_; }
+  std::string misses(const PolicyContext&) const override;
+
+ private:
+  Balance balance_;
 };
 
 class Scheduler : public Component {

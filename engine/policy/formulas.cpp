@@ -268,6 +268,73 @@ std::vector<int> slots_proportional(std::span<const int> demand, int total) {
   return slots;
 }
 
+namespace {
+
+int room_of(int experts, int devices, int device) {
+  return experts / devices + (device < experts % devices ? 1 : 0);
+}
+
+}  // namespace
+
+std::vector<int> balance_evenly(int experts, int devices) {
+  std::vector<int> device;
+  for (int d = 0; d < devices; ++d)
+    device.insert(device.end(), static_cast<std::size_t>(room_of(experts, devices, d)), d);
+  return device;
+}
+
+std::vector<int> balance_greedily(std::span<const double> loads, int devices) {
+  const std::vector<double> apart(loads.size() * loads.size(), 0);
+  return balance_apart(loads, apart, devices);
+}
+
+std::vector<int> balance_apart(std::span<const double> loads, std::span<const double> correlation, int devices) {
+  const std::size_t experts = loads.size();
+  std::vector<std::size_t> order(experts);
+  std::iota(order.begin(), order.end(), std::size_t{0});
+  std::ranges::stable_sort(order, [&](std::size_t a, std::size_t b) { return loads[a] > loads[b]; });
+  std::vector<int> device(experts, 0);
+  std::vector<std::vector<std::size_t>> on(static_cast<std::size_t>(devices));
+  for (const std::size_t a : order) {
+    int best = -1;
+    double least = 0;
+    for (int d = 0; d < devices; ++d) {
+      const std::vector<std::size_t>& there = on[static_cast<std::size_t>(d)];
+      if (static_cast<int>(there.size()) == room_of(static_cast<int>(experts), devices, d)) continue;
+      double cost = 0;
+      for (const std::size_t m : there) cost += loads[m] + 0.5 * correlation[a * experts + m];
+      if (best < 0 || cost < least) best = d, least = cost;
+    }
+    device[a] = best;
+    on[static_cast<std::size_t>(best)].push_back(a);
+  }
+  return device;
+}
+
+double maximum_load(std::span<const double> loads, std::span<const int> device) {
+  std::vector<double> sums(static_cast<std::size_t>(std::ranges::max(device)) + 1, 0);
+  for (std::size_t e = 0; e < loads.size(); ++e) sums[static_cast<std::size_t>(device[e])] += loads[e];
+  const double all = std::accumulate(loads.begin(), loads.end(), 0.0);
+  return all > 0 ? std::ranges::max(sums) / all : 0;
+}
+
+double pearson(std::span<const double> a, std::span<const double> b) {
+  const auto n = static_cast<double>(a.size());
+  const double mean_a = std::accumulate(a.begin(), a.end(), 0.0) / n;
+  const double mean_b = std::accumulate(b.begin(), b.end(), 0.0) / n;
+  double ab = 0, aa = 0, bb = 0;
+  for (std::size_t i = 0; i < a.size(); ++i) {
+    ab += (a[i] - mean_a) * (b[i] - mean_b);
+    aa += (a[i] - mean_a) * (a[i] - mean_a);
+    bb += (b[i] - mean_b) * (b[i] - mean_b);
+  }
+  return aa > 0 && bb > 0 ? ab / std::sqrt(aa * bb) : 0;
+}
+
+double static_gating_waste(int experts, double factor, int top_k) {
+  return experts * factor / top_k;
+}
+
 std::array<float, kMaxPicks> scores_before(const RouteRecord& r) {
   float all = 0;
   for (std::size_t k = 0; k < r.picks; ++k) all += r.weight[k];

@@ -78,6 +78,23 @@ double inactive_lifo_priority(bool active, std::uint64_t last_use, std::uint64_t
 // LFRU: uses for each tick since the last.
 double lfru_priority(double uses, std::uint64_t last, std::uint64_t now);
 
+// --- several devices (Towards MoE Deployment)
+
+// The device of each expert of a layer; all get the same number, the first ones one more where that does not go up.
+std::vector<int> balance_evenly(int experts, int devices);  // neighbours by number
+// By mean load descending, each to the least loaded device with room; ties go to the lower number.
+std::vector<int> balance_greedily(std::span<const double> loads, int devices);
+// In the same order, each to the device with room whose experts cost least beside it: the sum over them of mean load
+// and half the correlation of both loads, [a * experts + b].
+std::vector<int> balance_apart(std::span<const double> loads, std::span<const double> correlation, int devices);
+// The largest share of all loads on one device.
+double maximum_load(std::span<const double> loads, std::span<const int> device);
+// Pearson's correlation; 0 where one of both does not vary.
+double pearson(std::span<const double> a, std::span<const double> b);
+
+// Rows that static gating computes for one that is wanted: every expert has room for `factor` of a step's tokens.
+double static_gating_waste(int experts, double factor, int top_k);
+
 // --- slots
 
 // AdapMoE: copies that a token waits for in a layer of which `slots` of `experts` are resident by chance, when it takes

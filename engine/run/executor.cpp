@@ -24,7 +24,9 @@ Executor::Executor(Machine& machine, Observer* observer, const ExecutorShape& sh
       planned_(static_cast<std::size_t>(shape.experts), 0) {
   context_.layers = shape.layers;
   context_.experts = shape.experts;
+  context_.devices = machine.gpus();
   context_.top_k = shape.top_k;
+  for (ExpertCache* cache : {&cache_, &low_}) cache->set_homes(cache->homes(), context_.devices);
   context_.prior = prior;
   context_.future = future;
   context_.use = &use_;
@@ -93,7 +95,8 @@ void Executor::run_layer(int layer, std::span<const RouteRecord> given) {
   early_.swap(next_early_);
   next_early_.clear();
   const bool decided = !executed_.empty();
-  device_starts_ = decided || policy_->starts_residents(context_.phase);
+  // With several GPUs the host sends rows to the others first, so it starts everything.
+  device_starts_ = context_.devices == 1 && (decided || policy_->starts_residents(context_.phase));
   machine_.attention(layer);
   const int ahead = shape_.layers - 1 - layer;
   const int used = std::min(policy_->lookahead(), ahead);
@@ -113,7 +116,7 @@ void Executor::run_layer(int layer, std::span<const RouteRecord> given) {
   if (!decided && !policy_->gate->keeps_router()) {
     executed_.assign(routes.tokens.begin(), routes.tokens.end());
     policy_->gate->decide(context_, routes, executed_);
-    routes = machine_.revise(executed_);
+    routes = machine_.revise(executed_, policy_->gate->padded_rows(routes.tokens.size()));
   }
   plan(routes);
   plan_next_layer(routes);
@@ -133,6 +136,7 @@ void Executor::carry_out(const LayerRoutes& routes) {
     if (p.path == Path::slot) machine_.raise_copy(p.cache->at(p.demand->expert).ready);
   }
   start_early_work();
+  send_rows();
   for (Planned& p : plan_) {
     p.done = carry_out(p);
     tickets_.push_back(p.done);
@@ -140,6 +144,18 @@ void Executor::carry_out(const LayerRoutes& routes) {
   for (const Demand& d : routes.truth) note_demand(routes, d);
   machine_.combine(context_.layer, tickets_);
   issue_prefetches();
+}
+
+// To the other GPUs, those that their experts work on.
+void Executor::send_rows() {
+  std::vector<std::size_t> rows(static_cast<std::size_t>(context_.devices), 0);
+  for (const Planned& p : plan_) {
+    if (p.path != Path::cpu && p.path != Path::early)
+      rows[cache_.device_of(p.demand->expert)] += p.demand->computed_rows();
+  }
+  for (int d = 1; d < context_.devices; ++d) {
+    if (rows[static_cast<std::size_t>(d)] > 0) machine_.send_rows(d, rows[static_cast<std::size_t>(d)]);
+  }
 }
 
 // What became of something that the router asked for.
@@ -151,7 +167,8 @@ void Executor::note_demand(const LayerRoutes& routes, const Demand& d) {
                       .expert = id.expert,
                       .picks = static_cast<std::uint16_t>(d.rows.size()),
                       .rank = d.rank,
-                      .weight = d.weight};
+                      .weight = d.weight,
+                      .device = cache_.device_of(id)};
   if (planned_[id.expert] == 0) {
     const RouteRecord& executed = executed_[static_cast<std::size_t>(d.rows[0].token)];
     const auto end = executed.expert.begin() + executed.picks;

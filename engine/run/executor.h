@@ -94,6 +94,7 @@ class Executor {
 
   // --- issue
   void carry_out(const LayerRoutes&);
+  void send_rows();
   Ticket carry_out(const Planned&);
   void start_early_work();
   void note_demand(const LayerRoutes&, const Demand&);
@@ -119,9 +120,31 @@ class Executor {
     int high = 0, low = 0;
   };
   PoolSizes pool_sizes(const Policy&, int slots) const;
-  void set_pools(ExpertCache&, int slots);
-  void resize(ExpertCache&, int slots);
+  // A cache's pools over all GPUs and on each.
+  struct DividedPools {
+    Pools all;
+    std::vector<Pools> by_device;
+    int slots_on(int device) const;
+  };
+  DividedPools divided(const Policy&, int slots, const std::vector<std::uint8_t>& homes) const;
+  // What a policy wants of the machine: everything that can be refused is known before anything changes.
+  struct Layout {
+    PoolSizes sizes{};
+    std::vector<std::uint8_t> homes{};
+    DividedPools high{}, low{};
+    int staged = 0;  // on each GPU
+    int sequences = 1;
+  };
+  Layout layout_of(const Policy&, int slots) const;
+  void ensure_fits(const Policy&, const Layout&) const;
+  void start_over(const Layout&);
+  void set_pools(ExpertCache&, DividedPools);
+  void shrink_pool(ExpertCache&, ExpertId member);
+  void add_staging();
+  void resize(ExpertCache&, int device, int slots);
+  void remove_slot(SlotId);
   void resize_staged(int slots);
+  std::vector<ExpertId> fitting(std::vector<ExpertId> best_first) const;
   Ticket copy(const ExpertCache&, ExpertId, SlotId, CopyReason, bool keep);
   void emit(const ResidencyRecord&);
   bool is_demanded(ExpertId id) const { return id.layer == context_.layer && demanded_[id.expert] != 0; }
@@ -139,8 +162,11 @@ class Executor {
   std::vector<ExpertUse> use_;
   std::uint64_t uses_planned_ = 0, loads_ = 0;
   int sequences_begun_ = 0;  // of the batch in work
-  std::vector<SlotId> staging_;
-  std::size_t next_staging_ = 0;
+  struct Staging {
+    std::vector<SlotId> slots;
+    std::size_t next = 0;
+  };
+  std::vector<Staging> staging_;  // by GPU
 
   // The layer in work.
   bool device_starts_ = false;          // residents, without asking the host

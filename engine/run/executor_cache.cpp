@@ -1,6 +1,8 @@
 // The executor's hold on the cache: what is placed when a policy begins, who makes room for whom, what has arrived.
 #include <algorithm>
+#include <numeric>
 #include <tuple>
+#include <utility>
 
 #include <fmt/format.h>
 
@@ -29,42 +31,67 @@ void Executor::configure(const PolicySpec& spec, int slots, bool reset_cache) {
                     "policy or an emulated machine",
                     to_string(spec)));
   }
-  const PoolSizes sizes = pool_sizes(*policy, slots);
-  const int sequences = std::max(sequences_begun_, sequences_held(*policy));
-  machine_.ensure_fits({.main = sizes.high,
-                        .staging = kStagingSlots + policy->prefetcher->staging_slots(),
-                        .high_precision = policy->precision->high(),
-                        .low = sizes.low,
-                        .low_precision = policy->precision->low(),
-                        .sequences = sequences});
-  machine_.hold_sequences(sequences);
+  Layout layout = layout_of(*policy, slots);
+  ensure_fits(*policy, layout);
+  machine_.hold_sequences(layout.sequences);
   machine_.prepare(policy->precision->high());
   machine_.prepare(policy->precision->low());
   const bool other_versions =
       cache_.precision() != policy->precision->high() || low_.precision() != policy->precision->low();
+  const bool other_slots = other_versions || cache_.homes() != layout.homes;
   policy_ = std::move(policy);
-  if (staging_.empty()) staging_ = machine_.add_slots(0, kStagingSlots, true, Precision::native);
-  context_.slots = sizes.high;
+  add_staging();
+  context_.slots = layout.sizes.high;
   state_.forecast.clear();
   state_.router_score.clear();
   state_.held_until.assign(use_.size(), 0);
-  if (other_versions) resize_staged(0);  // those that came from a pool are of its precision
-  resize_staged(policy_->prefetcher->staging_slots());
-  const bool smaller = sizes.high < cache_.slot_count() || sizes.low < low_.slot_count();
-  if (smaller || reset_cache || other_versions) settle();
-  if (reset_cache || other_versions) {
+  if (other_slots) resize_staged(0);  // those that came from a pool are of its precision, and on its GPU
+  resize_staged(layout.staged);
+  const bool smaller = layout.sizes.high < cache_.slot_count() || layout.sizes.low < low_.slot_count();
+  if (smaller || reset_cache || other_slots) settle();
+  if (reset_cache || other_slots) {
     empty(cache_);
     empty(low_);
   }
-  if (other_versions) {
-    resize(cache_, 0);
-    resize(low_, 0);
-    cache_.set_precision(policy_->precision->high());
-    low_.set_precision(policy_->precision->low());
-  }
-  set_pools(low_, sizes.low);
-  set_pools(cache_, sizes.high);
+  if (other_slots) start_over(layout);
+  set_pools(low_, std::move(layout.low));
+  set_pools(cache_, std::move(layout.high));
   place_initially();
+}
+
+// Caches that are empty get slots of other precisions, or on other GPUs.
+void Executor::start_over(const Layout& layout) {
+  for (ExpertCache* cache : {&cache_, &low_}) {
+    for (int d = 0; d < context_.devices; ++d) resize(*cache, d, 0);
+  }
+  if (cache_.homes() != layout.homes) {
+    resize_staged(0);
+    for (ExpertCache* cache : {&cache_, &low_}) cache->set_homes(layout.homes, context_.devices);
+    resize_staged(layout.staged);
+  }
+  cache_.set_precision(policy_->precision->high());
+  low_.set_precision(policy_->precision->low());
+}
+
+Executor::Layout Executor::layout_of(const Policy& policy, int slots) const {
+  Layout layout{.sizes = pool_sizes(policy, slots), .homes = homes_of(policy.capacity->balance(), context_)};
+  layout.high = divided(policy, layout.sizes.high, layout.homes);
+  layout.low = divided(policy, layout.sizes.low, layout.homes);
+  layout.staged = policy.prefetcher->staging_slots();
+  layout.sequences = std::max(sequences_begun_, sequences_held(policy));
+  return layout;
+}
+
+void Executor::ensure_fits(const Policy& policy, const Layout& layout) const {
+  for (int d = 0; d < context_.devices; ++d) {
+    machine_.ensure_fits({.device = d,
+                          .main = layout.high.slots_on(d),
+                          .staging = kStagingSlots + layout.staged,
+                          .high_precision = policy.precision->high(),
+                          .low = layout.low.slots_on(d),
+                          .low_precision = policy.precision->low(),
+                          .sequences = layout.sequences});
+  }
 }
 
 // How the budget of so many native slots is shared by the two pools of a policy's precisions.
@@ -87,12 +114,24 @@ Executor::PoolSizes Executor::pool_sizes(const Policy& policy, int slots) const 
   return sizes;
 }
 
-void Executor::set_pools(ExpertCache& cache, int slots) {
+int Executor::DividedPools::slots_on(int device) const {
+  const std::vector<int>& slots = by_device[static_cast<std::size_t>(device)].slots;
+  return std::accumulate(slots.begin(), slots.end(), 0);
+}
+
+Executor::DividedPools Executor::divided(const Policy& policy, int slots,
+                                         const std::vector<std::uint8_t>& homes) const {
   PolicyContext context = context_;
   context.slots = slots;
-  cache.set_pools(policy_->capacity->split(context));
+  Pools all = policy.capacity->split(context);
+  std::vector<Pools> by_device = divide(all, homes, context);
+  return {.all = std::move(all), .by_device = std::move(by_device)};
+}
+
+void Executor::set_pools(ExpertCache& cache, DividedPools pools) {
+  cache.set_pools(std::move(pools.all), std::move(pools.by_device));
   shrink_to_pools(cache);
-  resize(cache, slots);
+  for (int d = 0; d < context_.devices; ++d) resize(cache, d, cache.pool_slots(d));
 }
 
 void Executor::empty(ExpertCache& cache) {
@@ -121,50 +160,67 @@ void Executor::settle() {
 
 void Executor::shrink_to_pools(ExpertCache& cache) {
   for (int l = 0; l < shape_.layers; ++l) {
-    while (cache.pool_overflow(l) > 0) {
-      std::optional<ExpertId> worst;
-      double worst_score = 0;
-      cache.for_each_in_pool(l, [&](ExpertId id, ExpertCache::Entry& entry) {
-        // What is under way goes first: nobody has it yet.
-        const double score = entry.state == State::loading ? -1e300 : policy_->evictor->keep_score(context_, id);
-        if (!worst || score < worst_score) worst = id, worst_score = score;
-      });
-      ES_ASSERT(worst.has_value(), "a pool overflows with nothing in it");
-      if (cache.at(*worst).state == State::loading) settle();
-      if (cache.at(*worst).state != State::absent) evict(cache, *worst, ResidencyChange::dropped);
-    }
+    for (int e = 0; e < shape_.experts; ++e)
+      shrink_pool(cache, {static_cast<std::uint16_t>(l), static_cast<std::uint16_t>(e)});
   }
+}
+
+void Executor::shrink_pool(ExpertCache& cache, ExpertId member) {
+  while (cache.pool_overflow(member) > 0) {
+    std::optional<ExpertId> worst;
+    double worst_score = 0;
+    cache.for_each_in_pool(member, [&](ExpertId id, ExpertCache::Entry& entry) {
+      // What is under way goes first: nobody has it yet.
+      const double score = entry.state == State::loading ? -1e300 : policy_->evictor->keep_score(context_, id);
+      if (!worst || score < worst_score) worst = id, worst_score = score;
+    });
+    ES_ASSERT(worst.has_value(), "a pool overflows with nothing in it");
+    if (cache.at(*worst).state == State::loading) settle();
+    if (cache.at(*worst).state != State::absent) evict(cache, *worst, ResidencyChange::dropped);
+  }
+}
+
+// --- slots
+
+void Executor::add_staging() {
+  for (int d = static_cast<int>(staging_.size()); d < context_.devices; ++d)
+    staging_.push_back({.slots = machine_.add_slots(d, kStagingSlots, true, Precision::native)});
+}
+
+void Executor::remove_slot(SlotId slot) {
+  machine_.wait(last_readers_.of(slot));
+  last_readers_.set(slot, 0);
+  machine_.remove_slot(slot);
 }
 
 // Slots in which early copies wait. What waits there is dropped when their number changes.
 void Executor::resize_staged(int slots) {
-  if (cache_.staged_slot_count() == slots) return;
+  if (cache_.staged_slot_count(0) == slots) return;
   settle();
   while (!cache_.staged().empty()) evict(cache_, cache_.staged().back(), ResidencyChange::dropped);
-  while (cache_.staged_slot_count() > slots) {
-    const SlotId slot = cache_.take_staged_slot();
-    machine_.wait(last_readers_.of(slot));
-    last_readers_.set(slot, 0);
-    machine_.remove_slot(slot);
+  for (int d = 0; d < context_.devices; ++d) {
+    while (cache_.staged_slot_count(d) > slots) remove_slot(cache_.take_staged_slot(d));
+    const int more = slots - cache_.staged_slot_count(d);
+    if (more > 0) cache_.add_staged_slots(d, machine_.add_slots(d, more, true, Precision::native));
   }
-  if (cache_.staged_slot_count() < slots)
-    cache_.add_staged_slots(machine_.add_slots(0, slots - cache_.staged_slot_count(), true, Precision::native));
 }
 
-void Executor::resize(ExpertCache& cache, int slots) {
-  while (cache.slot_count() > slots) {
-    const SlotId slot = cache.take_free_slot();
-    machine_.wait(last_readers_.of(slot));
-    last_readers_.set(slot, 0);
-    machine_.remove_slot(slot);
-  }
-  if (cache.slot_count() < slots)
-    cache.add_slots(machine_.add_slots(0, slots - cache.slot_count(), false, cache.precision()));
+void Executor::resize(ExpertCache& cache, int device, int slots) {
+  while (cache.slot_count(device) > slots) remove_slot(cache.take_free_slot(device));
+  const int more = slots - cache.slot_count(device);
+  if (more > 0) cache.add_slots(device, machine_.add_slots(device, more, false, cache.precision()));
+}
+
+// Those that their pools have room for.
+std::vector<ExpertId> Executor::fitting(std::vector<ExpertId> best_first) const {
+  std::vector<int> taken(cache_.pool_count(), 0);
+  std::erase_if(best_first, [&](ExpertId id) { return ++taken[cache_.pool_number(id)] > cache_.pool_room(id); });
+  return best_first;
 }
 
 void Executor::place_initially() {
   std::string note;
-  const std::vector<ExpertId> targets = policy_->allocator->initial(context_, cache_.pools(), note);
+  const std::vector<ExpertId> targets = fitting(policy_->allocator->initial(context_, cache_.pools(), note));
   policy_->each([&](const Component& c) {
     const std::string lacks = c.uninformed(context_);
     if (!lacks.empty()) note += (note.empty() ? "" : "; ") + lacks;
@@ -181,17 +237,17 @@ void Executor::place_initially() {
   for (ExpertId id : targets) mark(id) = true;
   for (ExpertId id : targets) {
     if (cache_.at(id).state != State::absent) continue;
-    if (!cache_.pool_has_room(id.layer)) {
+    if (!cache_.pool_has_room(id)) {
       // Room is made by what was used longest ago and is no target, whatever the new evictor would say.
       std::optional<ExpertId> oldest;
-      cache_.for_each_in_pool(id.layer, [&](ExpertId other, ExpertCache::Entry& entry) {
+      cache_.for_each_in_pool(id, [&](ExpertId other, ExpertCache::Entry& entry) {
         if (entry.state != State::resident || mark(other)) return;
         if (!oldest || use(other).last_use_tick < use(*oldest).last_use_tick) oldest = other;
       });
       if (!oldest) continue;
       evict(cache_, *oldest, ResidencyChange::evicted);
     }
-    const SlotId slot = cache_.free_slot();
+    const SlotId slot = cache_.free_slot(id);
     start_loading(cache_, id, slot, CopyReason::placement);
     cache_.at(id).ready = copy(cache_, id, slot, CopyReason::placement, true);
   }
@@ -230,7 +286,8 @@ void Executor::note_loaded(ExpertCache& cache) {
           .slot = entry.slot,
           .change = ResidencyChange::loaded,
           .reason = entry.reason,
-          .used = entry.used});
+          .used = entry.used,
+          .device = cache.device_of(id)});
     cache.loaded(id);
   }
 }
@@ -246,7 +303,8 @@ void Executor::evict(ExpertCache& cache, ExpertId id, ResidencyChange change) {
         .slot = entry.slot,
         .change = change,
         .reason = entry.reason,
-        .used = entry.used});
+        .used = entry.used,
+        .device = cache.device_of(id)});
 }
 
 // Whom to evict for an expert: the lowest keep score among those that are resident and not wanted by this layer. What
@@ -257,7 +315,7 @@ std::optional<ExpertId> Executor::victim_for(ExpertCache& cache, ExpertId incomi
   std::optional<ExpertId> victim;
   int victim_hold = 0;
   double lowest = 0;
-  cache.for_each_in_pool(incoming.layer, [&](ExpertId id, ExpertCache::Entry& entry) {
+  cache.for_each_in_pool(incoming, [&](ExpertId id, ExpertCache::Entry& entry) {
     const bool planned = is_demanded(id) && planned_[id.expert] != 0;
     if (is_demanded(id) ? !planned || !evictor.evicts_demanded() : entry.state != State::resident) return;
     if (planned && entry.state == State::loading && entry.reason != CopyReason::demand) return;
@@ -275,7 +333,7 @@ std::optional<ExpertId> Executor::victim_for(ExpertCache& cache, ExpertId incomi
 
 // A free slot in the expert's pool, or one that a resident gives up; false when none does.
 bool Executor::make_room(ExpertCache& cache, ExpertId incoming) {
-  if (cache.pool_has_room(incoming.layer)) return true;
+  if (cache.pool_has_room(incoming)) return true;
   const std::optional<ExpertId> victim = victim_for(cache, incoming);
   if (!victim) return false;
   if (cache.at(*victim).state == State::loading) {
@@ -290,13 +348,14 @@ bool Executor::make_room(ExpertCache& cache, ExpertId incoming) {
 
 std::optional<SlotId> Executor::slot_for(ExpertCache& cache, ExpertId incoming) {
   if (!make_room(cache, incoming)) return std::nullopt;
-  return cache.free_slot();
+  return cache.free_slot(incoming);
 }
 
 // The device starts by itself only from the main pool.
 Ticket Executor::copy(const ExpertCache& cache, ExpertId id, SlotId slot, CopyReason reason, bool keep) {
   return machine_.copy_expert({.expert = id,
                                .precision = cache.precision(),
+                               .device = cache.device_of(id),
                                .slot = slot,
                                .reason = reason,
                                .publish = keep && &cache == &cache_,

@@ -87,11 +87,12 @@ void Executor::order_views() {
 void Executor::plan_swaps(const LayerRoutes& routes) {
   policy_->allocator->reallocate(context_, routes, swaps_);
   std::erase_if(swaps_, [&](const Swap& s) {
-    return cache_.at(s.out).state != State::resident || cache_.at(s.in).state != State::absent;
+    return cache_.at(s.out).state != State::resident || cache_.at(s.in).state != State::absent ||
+           cache_.pool_number(s.in) != cache_.pool_number(s.out);
   });
   for (const Swap& s : swaps_) {
     evict(cache_, s.out, ResidencyChange::evicted);
-    start_loading(cache_, s.in, cache_.free_slot(), CopyReason::promotion);
+    start_loading(cache_, s.in, cache_.free_slot(s.in), CopyReason::promotion);
   }
 }
 
@@ -160,7 +161,8 @@ void Executor::plan_miss(const Demand& d, Placement placement, Planned& p) {
     }
   }
   p.path = Path::stream;
-  p.slot = staging_[next_staging_++ % staging_.size()];
+  Staging& staging = staging_[cache_.device_of(d.expert)];
+  p.slot = staging.slots[staging.next++ % staging.slots.size()];
 }
 
 void Executor::plan_prefetches(const LayerRoutes& routes) {
@@ -173,7 +175,7 @@ void Executor::plan_prefetches(const LayerRoutes& routes) {
     ExpertCache& cache = w.low ? low_ : cache_;
     if (cache.at(w.expert).state != State::absent) continue;
     if (prefetcher.staging_slots() > 0) {
-      if (!cache_.has_staged_slot()) continue;
+      if (!cache_.has_staged_slot(w.expert)) continue;
       cache_.start_staging(w.expert, CopyReason::prefetch,
                            context_.tick + static_cast<std::uint64_t>(context_.layers_ahead(w.expert)));
       note_load(w.expert);

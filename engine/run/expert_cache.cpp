@@ -1,59 +1,104 @@
 #include "engine/run/expert_cache.h"
 
 #include <algorithm>
+#include <numeric>
+#include <utility>
 
 #include "engine/assert.h"
 
 namespace expertscope {
+namespace {
+
+SlotId take_last(std::vector<SlotId>& free) {
+  ES_ASSERT(!free.empty(), "no free slot");
+  const SlotId slot = free.back();
+  free.pop_back();
+  return slot;
+}
+
+}  // namespace
 
 ExpertCache::ExpertCache(int layers, int experts)
     : layers_(layers),
       experts_(experts),
       entries_(static_cast<std::size_t>(layers * experts)),
       words_((static_cast<std::size_t>(experts) + 63) / 64),
-      in_pool_(static_cast<std::size_t>(layers) * words_, 0),
-      occupied_(static_cast<std::size_t>(layers), 0) {}
+      in_pool_(static_cast<std::size_t>(layers) * words_, 0) {
+  set_homes(std::vector<std::uint8_t>(entries_.size(), 0), 1);
+}
 
-void ExpertCache::add_slots(std::span<const SlotId> slots) {
+void ExpertCache::set_homes(std::vector<std::uint8_t> homes, int devices) {
+  homes_ = std::move(homes);
+  slots_.assign(static_cast<std::size_t>(devices), {});
+  for (DeviceSlots& d : slots_) d.occupied.assign(static_cast<std::size_t>(layers_), 0);
+}
+
+void ExpertCache::set_pools(Pools all, std::vector<Pools> by_device) {
+  pools_ = std::move(all);
+  for (std::size_t d = 0; d < slots_.size(); ++d) slots_[d].pools = std::move(by_device[d]);
+}
+
+int ExpertCache::pool_slots(int device) const {
+  const std::vector<int>& slots = slots_on(device).pools.slots;
+  return std::accumulate(slots.begin(), slots.end(), 0);
+}
+
+int ExpertCache::slot_count() const {
+  int sum = 0;
+  for (const DeviceSlots& d : slots_) sum += d.count;
+  return sum;
+}
+
+void ExpertCache::add_slots(int device, std::span<const SlotId> slots) {
   // Taken from the back: the lowest number first.
-  free_.insert(free_.begin(), slots.rbegin(), slots.rend());
-  slot_count_ += static_cast<int>(slots.size());
+  DeviceSlots& d = slots_on(device);
+  d.free.insert(d.free.begin(), slots.rbegin(), slots.rend());
+  d.count += static_cast<int>(slots.size());
 }
 
-SlotId ExpertCache::take_free_slot() {
-  const SlotId slot = free_slot();
-  --slot_count_;
-  return slot;
+SlotId ExpertCache::take_free_slot(int device) {
+  DeviceSlots& d = slots_on(device);
+  --d.count;
+  return take_last(d.free);
 }
 
-bool ExpertCache::pool_has_room(int layer) const {
-  if (free_.empty()) return false;
-  return pools_.global ? occupied_total_ < pools_.slots[0]
-                       : occupied_[static_cast<std::size_t>(layer)] < pools_.slots[static_cast<std::size_t>(layer)];
+std::size_t ExpertCache::pool_number(ExpertId id) const {
+  return static_cast<std::size_t>(device_of(id) * layers_ + (pools_.global ? 0 : id.layer));
 }
 
-int ExpertCache::pool_overflow(int layer) const {
-  return pools_.global ? occupied_total_ - pools_.slots[0]
-                       : occupied_[static_cast<std::size_t>(layer)] - pools_.slots[static_cast<std::size_t>(layer)];
+int ExpertCache::pool_room(ExpertId id) const {
+  return slots_on(device_of(id)).pools.slots[pools_.global ? 0 : id.layer];
 }
 
-SlotId ExpertCache::free_slot() {
-  ES_ASSERT(!free_.empty(), "no free slot");
-  const SlotId slot = free_.back();
-  free_.pop_back();
-  return slot;
+int ExpertCache::occupied(ExpertId id) const {
+  const DeviceSlots& d = slots_on(device_of(id));
+  return pools_.global ? d.occupied_total : d.occupied[id.layer];
+}
+
+bool ExpertCache::pool_has_room(ExpertId id) const {
+  return !slots_on(device_of(id)).free.empty() && occupied(id) < pool_room(id);
+}
+
+int ExpertCache::pool_overflow(ExpertId id) const {
+  return occupied(id) - pool_room(id);
+}
+
+SlotId ExpertCache::free_slot(ExpertId incoming) {
+  return take_last(slots_on(device_of(incoming)).free);
 }
 
 void ExpertCache::enter_pool(ExpertId id) {
   pool_word(id) |= std::uint64_t{1} << (id.expert % 64U);
-  ++occupied_[id.layer];
-  ++occupied_total_;
+  DeviceSlots& d = slots_on(device_of(id));
+  ++d.occupied[id.layer];
+  ++d.occupied_total;
 }
 
 void ExpertCache::leave_pool(ExpertId id) {
   pool_word(id) &= ~(std::uint64_t{1} << (id.expert % 64U));
-  --occupied_[id.layer];
-  --occupied_total_;
+  DeviceSlots& d = slots_on(device_of(id));
+  --d.occupied[id.layer];
+  --d.occupied_total;
 }
 
 void ExpertCache::start_loading(ExpertId id, SlotId slot, CopyReason reason) {
@@ -64,28 +109,25 @@ void ExpertCache::start_loading(ExpertId id, SlotId slot, CopyReason reason) {
   loading_.push_back(id);
 }
 
-void ExpertCache::add_staged_slots(std::span<const SlotId> slots) {
-  staged_free_.insert(staged_free_.begin(), slots.rbegin(), slots.rend());
-  staged_slot_count_ += static_cast<int>(slots.size());
+void ExpertCache::add_staged_slots(int device, std::span<const SlotId> slots) {
+  DeviceSlots& d = slots_on(device);
+  d.staged_free.insert(d.staged_free.begin(), slots.rbegin(), slots.rend());
+  d.staged_count += static_cast<int>(slots.size());
 }
 
-SlotId ExpertCache::take_staged_slot() {
-  ES_ASSERT(!staged_free_.empty(), "no free staging slot");
-  const SlotId slot = staged_free_.back();
-  staged_free_.pop_back();
-  --staged_slot_count_;
-  return slot;
+SlotId ExpertCache::take_staged_slot(int device) {
+  DeviceSlots& d = slots_on(device);
+  --d.staged_count;
+  return take_last(d.staged_free);
 }
 
 void ExpertCache::start_staging(ExpertId id, CopyReason reason, std::uint64_t expected_tick) {
   ES_ASSERT(at(id).state == State::absent, "loads an expert that is already there");
-  ES_ASSERT(!staged_free_.empty(), "no free staging slot");
   at(id) = {.state = State::loading,
-            .slot = staged_free_.back(),
+            .slot = take_last(slots_on(device_of(id)).staged_free),
             .reason = reason,
             .staged = true,
             .expected_tick = expected_tick};
-  staged_free_.pop_back();
   loading_.push_back(id);
   staged_.push_back(id);
 }
@@ -93,7 +135,7 @@ void ExpertCache::start_staging(ExpertId id, CopyReason reason, std::uint64_t ex
 void ExpertCache::adopt(ExpertId id) {
   Entry& e = at(id);
   ES_ASSERT(e.staged, "adopts an expert that is not staged");
-  staged_free_.push_back(free_slot());
+  slots_on(device_of(id)).staged_free.push_back(free_slot(id));
   staged_.erase(std::find(staged_.begin(), staged_.end(), id));
   e.staged = false;
   enter_pool(id);
@@ -111,11 +153,11 @@ SlotId ExpertCache::release(ExpertId id) {
   at(id) = {};
   if (e.staged) {
     staged_.erase(std::find(staged_.begin(), staged_.end(), id));
-    staged_free_.push_back(e.slot);
+    slots_on(device_of(id)).staged_free.push_back(e.slot);
     return e.slot;
   }
   leave_pool(id);
-  free_.push_back(e.slot);
+  slots_on(device_of(id)).free.push_back(e.slot);
   return e.slot;
 }
 

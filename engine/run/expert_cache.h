@@ -47,25 +47,35 @@ class ExpertCache {
   int layers() const { return layers_; }
   int experts() const { return experts_; }
 
-  // --- slots and pools
-  void set_pools(Pools pools) { pools_ = std::move(pools); }
-  const Pools& pools() const { return pools_; }
-  int slot_count() const { return slot_count_; }
-  void add_slots(std::span<const SlotId> slots);
-  SlotId take_free_slot();              // one that no expert occupies; removes it from the cache
-  bool pool_has_room(int layer) const;  // another expert of this layer may be loaded without an eviction
-  int pool_overflow(int layer) const;   // experts too many since the pools became smaller
-  // Experts that compete for a slot with those of this layer, in the order of their numbers.
+  // --- GPUs: an expert belongs to one, whose slots it uses
+  void set_homes(std::vector<std::uint8_t> homes, int devices);  // nothing may be in the cache, which has no slots
+  const std::vector<std::uint8_t>& homes() const { return homes_; }
+  std::uint8_t device_of(ExpertId id) const { return homes_[index(id)]; }
+
+  // --- slots and pools. Each GPU has its part of every pool.
+  void set_pools(Pools all, std::vector<Pools> by_device);
+  const Pools& pools() const { return pools_; }  // of all GPUs together
+  int pool_slots(int device) const;              // of all its pools
+  int slot_count() const;
+  int slot_count(int device) const { return slots_on(device).count; }
+  void add_slots(int device, std::span<const SlotId> slots);
+  SlotId take_free_slot(int device);        // one that no expert occupies; removes it from the cache
+  bool pool_has_room(ExpertId) const;       // it may be loaded without an eviction
+  int pool_overflow(ExpertId) const;        // experts too many in its pool since that became smaller
+  int pool_room(ExpertId) const;            // experts that its pool may hold
+  std::size_t pool_number(ExpertId) const;  // from 0, below pool_count()
+  std::size_t pool_count() const { return slots_.size() * static_cast<std::size_t>(layers_); }
+  // Experts that compete with it for a slot, in the order of their numbers.
   template <typename F>
-  void for_each_in_pool(int layer, F&& f) {
-    const int first = pools_.global ? 0 : layer, last = pools_.global ? layers_ - 1 : layer;
+  void for_each_in_pool(ExpertId member, F&& f) {
+    const int first = pools_.global ? 0 : member.layer, last = pools_.global ? layers_ - 1 : member.layer;
     for (int l = first; l <= last; ++l) {
       for (std::size_t word = 0; word < words_; ++word) {
         // A copy: what is visited may leave the pool meanwhile.
         for (std::uint64_t left = in_pool_[static_cast<std::size_t>(l) * words_ + word]; left != 0; left &= left - 1) {
           const auto e = word * 64 + static_cast<std::size_t>(std::countr_zero(left));
           const ExpertId id{static_cast<std::uint16_t>(l), static_cast<std::uint16_t>(e)};
-          f(id, at(id));
+          if (device_of(id) == device_of(member)) f(id, at(id));
         }
       }
     }
@@ -73,13 +83,13 @@ class ExpertCache {
 
   // --- changes
   void start_loading(ExpertId, SlotId, CopyReason);  // the slot must be free: take one with free_slot()
-  SlotId free_slot();                                // asserts that there is one
+  SlotId free_slot(ExpertId incoming);               // on its GPU; asserts that there is one
 
   // --- experts that were copied early and wait in staging slots until they are used
-  int staged_slot_count() const { return staged_slot_count_; }
-  void add_staged_slots(std::span<const SlotId> slots);
-  SlotId take_staged_slot();  // a free one; removes it from the cache
-  bool has_staged_slot() const { return !staged_free_.empty(); }
+  int staged_slot_count(int device) const { return slots_on(device).staged_count; }
+  void add_staged_slots(int device, std::span<const SlotId> slots);
+  SlotId take_staged_slot(int device);  // a free one; removes it from the cache
+  bool has_staged_slot(ExpertId incoming) const { return !slots_on(device_of(incoming)).staged_free.empty(); }
   void start_staging(ExpertId, CopyReason, std::uint64_t expected_tick);
   const std::vector<ExpertId>& staged() const { return staged_; }
   // The expert joins its pool, which must have room; a free slot of the pool becomes a staging slot.
@@ -98,21 +108,28 @@ class ExpertCache {
 
  private:
   std::size_t index(ExpertId id) const { return static_cast<std::size_t>(id.layer * experts_ + id.expert); }
+  struct DeviceSlots {
+    int count = 0, staged_count = 0;
+    std::vector<SlotId> free, staged_free;
+    Pools pools;
+    std::vector<int> occupied;  // experts in pools, by layer
+    int occupied_total = 0;
+  };
+  const DeviceSlots& slots_on(int device) const { return slots_[static_cast<std::size_t>(device)]; }
+  DeviceSlots& slots_on(int device) { return slots_[static_cast<std::size_t>(device)]; }
   std::uint64_t& pool_word(ExpertId id) { return in_pool_[id.layer * words_ + id.expert / 64U]; }
+  int occupied(ExpertId) const;
   void enter_pool(ExpertId);
   void leave_pool(ExpertId);
 
   int layers_, experts_;
   Precision precision_ = Precision::native;
   Pools pools_;
-  int slot_count_ = 0;
+  std::vector<std::uint8_t> homes_;  // [layer * experts + expert]
+  std::vector<DeviceSlots> slots_;   // by GPU
   std::vector<Entry> entries_;
   std::size_t words_;                   // a layer's, of:
   std::vector<std::uint64_t> in_pool_;  // one bit an expert: neither absent nor staged
-  std::vector<int> occupied_;           // such experts, by layer
-  int occupied_total_ = 0;
-  int staged_slot_count_ = 0;
-  std::vector<SlotId> free_, staged_free_;
   std::vector<ExpertId> loading_, staged_;
 };
 

@@ -97,6 +97,7 @@ struct Runner::State {
   void forget(const Sequence& s);
   void compare_with_exact(int token);
   void report_quality(QualityRecord quality);
+  void note_memory();
   void emit_token(const TokenRecord& token);
   std::vector<std::vector<std::int32_t>> generate(std::span<const Job> jobs);
   void read_prompt(Sequence& s, const Job& job);
@@ -230,6 +231,14 @@ void Runner::State::compare_with_exact(int token) {
 void Runner::State::report_quality(QualityRecord quality) {
   if (shadow != nullptr) shadow->take(quality);
   if (observer != nullptr && (quality.tokens > 0 || quality.shadowed > 0)) observer->on_quality(quality);
+}
+
+// What layers took for their rows is known afterwards.
+void Runner::State::note_memory() {
+  const std::int64_t work = machine.memory().work_bytes;
+  if (work == info.memory.work_bytes) return;
+  info.memory.work_bytes = work;
+  if (observer != nullptr) observer->on_start(info);
 }
 
 // The KV cache is full: it is forgotten and filled again with the last half of what it held.
@@ -411,6 +420,7 @@ std::vector<std::vector<std::int32_t>> Runner::State::generate(std::span<const J
       step(together, Phase::decode, static_cast<int>(together.size()), true);
     }
   }
+  note_memory();
   if (!sequences.empty()) report_quality({.prompt = sequences.size() == 1 ? sequences[0].prompt : kSeveralPrompts});
   std::vector<std::vector<std::int32_t>> outputs;
   for (Sequence& s : sequences) outputs.push_back(std::move(s.output));
@@ -533,6 +543,7 @@ void Runner::run_text(const PromptItem& item) {
     }
     s.after_logits = nullptr;
     s.report_quality(quality);
+    s.note_memory();
     scored = end;
     if (end == ids.size()) break;
   }

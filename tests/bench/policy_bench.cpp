@@ -89,7 +89,7 @@ class IdleMachine final : public Machine {
     return {.asked_ns = now(), .tokens = routes_, .truth = truth_, .demands = demands_};
   }
   bool can_revise() const override { return true; }
-  LayerRoutes revise(std::span<const RouteRecord> executed) override {
+  LayerRoutes revise(std::span<const RouteRecord> executed, int) override {
     executed_.assign(executed.begin(), executed.end());
     demands_ = executed_groups_.group(request_.layer, shape_.experts, executed_);
     return {.asked_ns = now(), .tokens = routes_, .truth = truth_, .demands = demands_};

@@ -101,15 +101,15 @@ inline std::string events_of(const RecordedEvents& e) {
   for (const DemandRecord& d : e.demands) {
     out += "demand " + std::to_string(d.step) + " " + std::to_string(d.layer) + " " + std::to_string(d.expert) + " " +
            std::string(name(d.state)) + " " + std::string(name(d.outcome)) + " " + std::to_string(d.asked_ns) + " " +
-           std::to_string(d.ready_ns) + "\n";
+           std::to_string(d.ready_ns) + " " + std::to_string(d.device) + "\n";
   }
   for (const CopyRecord& c : e.copies) {
     out += "copy " + std::to_string(c.copy) + " " + std::string(name(c.reason)) + " " + std::to_string(c.bytes) + " " +
-           std::to_string(c.start_ns) + " " + std::to_string(c.end_ns) + "\n";
+           std::to_string(c.start_ns) + " " + std::to_string(c.end_ns) + " " + std::to_string(c.device) + "\n";
   }
   for (const WorkRecord& w : e.works) {
     out += "work " + std::string(name(w.kind)) + " " + std::string(name(w.lane)) + " " + std::to_string(w.start_ns) +
-           " " + std::to_string(w.end_ns) + "\n";
+           " " + std::to_string(w.end_ns) + " " + std::to_string(w.device) + "\n";
   }
   return out;
 }

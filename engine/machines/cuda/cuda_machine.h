@@ -59,7 +59,7 @@ class CudaMachine final : public Machine {
   void router(const RouterRequest&) override;
   LayerRoutes wait_routes() override;
   bool can_revise() const override { return true; }
-  LayerRoutes revise(std::span<const RouteRecord>) override;
+  LayerRoutes revise(std::span<const RouteRecord>, int padded_rows) override;  // pads nothing
   Ticket expert_on_gpu(const Demand&, SlotId, Ticket after, Precision) override;
   Ticket expert_on_cpu(const Demand&, Precision) override;
   Ticket expert_on_cpu_early(const Demand&) override;

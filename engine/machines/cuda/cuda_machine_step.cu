@@ -163,7 +163,7 @@ LayerRoutes CudaMachine::wait_routes() {
   return {.asked_ns = asked_ns_, .tokens = routes_, .truth = truth_, .demands = demands_};
 }
 
-LayerRoutes CudaMachine::revise(std::span<const RouteRecord> executed) {
+LayerRoutes CudaMachine::revise(std::span<const RouteRecord> executed, int) {
   ES_ASSERT(!request_.start_resident, "revises what the device may have started");
   executed_.assign(executed.begin(), executed.end());
   execute(executed_groups_.group(request_.layer, model_.description().router.experts, executed_));

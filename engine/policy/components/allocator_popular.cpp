@@ -8,6 +8,7 @@ namespace {
 
 class Popular final : public Allocator {
  public:
+  // All experts: what the pools do not hold is left out by the executor.
   std::vector<ExpertId> initial(const PolicyContext& ctx, const Pools& pools, std::string& note) const override {
     if (ctx.prior == nullptr)
       note =
@@ -22,22 +23,19 @@ class Popular final : public Allocator {
         std::stable_sort(order.begin(), order.end(),
                          [&](std::uint16_t a, std::uint16_t b) { return share[a] > share[b]; });
       }
-      if (!pools.global)
-        order.resize(static_cast<std::size_t>(std::min(ctx.experts, pools.slots[static_cast<std::size_t>(l)])));
       for (std::uint16_t e : order) all.push_back({.layer = static_cast<std::uint16_t>(l), .expert = e});
     }
-    if (pools.global) choose_globally(ctx, pools.slots[0], all);
+    if (pools.global) order_globally(ctx, all);
     return all;
   }
 
  private:
-  // The most popular of all layers; without a prior the first experts of every layer in turn.
-  static void choose_globally(const PolicyContext& ctx, int slots, std::vector<ExpertId>& all) {
+  // The most popular of all layers first; without a prior the first experts of every layer in turn.
+  static void order_globally(const PolicyContext& ctx, std::vector<ExpertId>& all) {
     const auto share = [&](ExpertId id) {
       return ctx.prior == nullptr ? -static_cast<double>(id.expert) : ctx.prior->popularity[id.layer][id.expert];
     };
     std::stable_sort(all.begin(), all.end(), [&](ExpertId a, ExpertId b) { return share(a) > share(b); });
-    all.resize(std::min(all.size(), static_cast<std::size_t>(slots)));
   }
 };
 

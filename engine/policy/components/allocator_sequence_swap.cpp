@@ -31,9 +31,15 @@ class SequenceSwap final : public Allocator {
     std::ranges::stable_sort(hot, [&](ExpertId a, ExpertId b) { return count(a) > count(b); });
     std::ranges::stable_sort(cold, [&](ExpertId a, ExpertId b) { return count(a) < count(b); });
     const int most = candidates_ > 0 ? candidates_ : ctx.experts / 2;
-    const std::size_t pairs = std::min({hot.size(), cold.size(), static_cast<std::size_t>(most)});
-    for (std::size_t i = 0; i < pairs; ++i) {
-      if (count(hot[i]) > factor_ * count(cold[i])) swaps.push_back({.in = hot[i], .out = cold[i]});
+    int pairs = 0;
+    for (const ExpertId in : hot) {
+      // An expert takes a slot of the GPU that it belongs to.
+      const auto out =
+          std::ranges::find(cold, ctx.cache->device_of(in), [&](ExpertId id) { return ctx.cache->device_of(id); });
+      if (out == cold.end()) continue;
+      if (++pairs > most) break;
+      if (count(in) > factor_ * count(*out)) swaps.push_back({.in = in, .out = *out});
+      cold.erase(out);
     }
   }
 

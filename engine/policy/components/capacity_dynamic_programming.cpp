@@ -12,7 +12,7 @@ namespace {
 
 class DynamicProgramming final : public CapacitySplitter {
  public:
-  explicit DynamicProgramming(const Parameters& p) : threshold_(p("threshold")) {}
+  explicit DynamicProgramming(const Parameters& p) : CapacitySplitter(p), threshold_(p("threshold")) {}
 
   Pools split(const PolicyContext& ctx) const override {
     if (!informed(ctx)) {
@@ -69,7 +69,8 @@ ComponentEntry capacity_dynamic_programming() {
                .name = "dynamic-programming",
                .help = "Gives slots to the layers whose tokens would wait for most copies, by a prior's statistics.",
                .parameters = {real("threshold", 0, 1, 0.005, "",
-                                   "Sensitivity threshold of the gate that drops experts; 0: none are dropped.")}},
+                                   "Sensitivity threshold of the gate that drops experts; 0: none are dropped."),
+                              balance()}},
       .make = [](const Parameters& p) { return std::make_unique<DynamicProgramming>(p); }};
 }
 

@@ -1,10 +1,12 @@
 #include "engine/policy/components/all.h"
+#include "engine/policy/components/parameters.h"
 
 namespace expertscope::components {
 namespace {
 
 class Global final : public CapacitySplitter {
  public:
+  using CapacitySplitter::CapacitySplitter;
   Pools split(const PolicyContext& ctx) const override { return {.global = true, .slots = {ctx.slots}}; }
 };
 
@@ -14,8 +16,8 @@ ComponentEntry capacity_global() {
   return {.decl = {.kind = ComponentKind::capacity,
                    .name = "global",
                    .help = "One pool of slots for the experts of all layers.",
-                   .parameters = {}},
-          .make = [](const Parameters&) { return std::make_unique<Global>(); }};
+                   .parameters = {balance()}},
+          .make = [](const Parameters& p) { return std::make_unique<Global>(p); }};
 }
 
 }  // namespace expertscope::components

@@ -1,10 +1,12 @@
 #include "engine/policy/components/all.h"
+#include "engine/policy/components/parameters.h"
 
 namespace expertscope::components {
 namespace {
 
 class PerLayer final : public CapacitySplitter {
  public:
+  using CapacitySplitter::CapacitySplitter;
   Pools split(const PolicyContext& ctx) const override {
     Pools pools{.global = false,
                 .slots = std::vector<int>(static_cast<std::size_t>(ctx.layers), ctx.slots / ctx.layers)};
@@ -19,8 +21,8 @@ ComponentEntry capacity_per_layer() {
   return {.decl = {.kind = ComponentKind::capacity,
                    .name = "per-layer",
                    .help = "Every layer has the same number of slots; the remainder goes to the first layers.",
-                   .parameters = {}},
-          .make = [](const Parameters&) { return std::make_unique<PerLayer>(); }};
+                   .parameters = {balance()}},
+          .make = [](const Parameters& p) { return std::make_unique<PerLayer>(p); }};
 }
 
 }  // namespace expertscope::components

@@ -56,6 +56,14 @@ inline ParameterDecl choice(std::string_view name, std::initializer_list<std::st
           .choices = choices};
 }
 
+// Of every capacity component.
+inline ParameterDecl balance() {
+  return choice(
+      "balance", {"even", "greedy", "anti-correlation"},
+      "On machines with several GPUs, which experts share one: neighbours by number; by a prior's mean loads, "
+      "the busiest first to the least loaded; or also apart when they are busy together.");
+}
+
 inline ParameterDecl prefill_too() {
   return flag("prefill", false, "Also prefetch while a prompt is read, when nearly every expert is wanted anyway.");
 }

@@ -14,7 +14,7 @@ class Cost final : public Placer {
   void place(const PolicyContext& ctx, std::span<const DemandView> demands, std::span<Placement> out) override {
     for (std::size_t i = 0; i < demands.size(); ++i) {
       if (out[i] != Placement::fetch) continue;
-      const int rows = static_cast<int>(demands[i].demand->rows.size());
+      const int rows = static_cast<int>(demands[i].demand->computed_rows());
       if (on_cpu(*ctx.machine, rows)) {
         out[i] = Placement::cpu;
       } else if (!keep_) {

@@ -16,7 +16,7 @@ class CpuEarly final : public Placer {
     for (std::size_t i = 0; i < demands.size(); ++i) {
       if (out[i] != Placement::fetch) continue;
       const bool on_cpu =
-          ctx.phase == Phase::decode || cheaper_on_cpu(ctx, static_cast<int>(demands[i].demand->rows.size()));
+          ctx.phase == Phase::decode || cheaper_on_cpu(ctx, static_cast<int>(demands[i].demand->computed_rows()));
       out[i] = on_cpu ? Placement::cpu : Placement::stream;
     }
   }

@@ -15,7 +15,7 @@ class Split final : public Placer {
     double link_ns = 0, cpu_ns = 0;
     for (std::size_t i = 0; i < demands.size(); ++i) {
       if (out[i] != Placement::fetch) continue;
-      const int rows = static_cast<int>(demands[i].demand->rows.size());
+      const int rows = static_cast<int>(demands[i].demand->computed_rows());
       const double copied_ns = link_ns + static_cast<double>(ctx.machine->copy_cost_ns());
       const double on_gpu_ns = copied_ns + static_cast<double>(ctx.machine->gpu_expert_cost_ns(rows));
       const double cpu_cost_ns = bias_ * static_cast<double>(ctx.machine->cpu_expert_cost_ns(rows));

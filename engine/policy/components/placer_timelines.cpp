@@ -20,7 +20,7 @@ class TimelinesPlacer final : public Placer {
     const Machine& machine = *ctx.machine;
     const auto whole_copy_ns = static_cast<double>(machine.copy_cost_ns());  // what is under way arrives by then
     for (std::size_t i = 0; i < demands.size(); ++i) {
-      experts_.push_back({.tokens = static_cast<int>(demands[i].demand->rows.size()),
+      experts_.push_back({.tokens = static_cast<int>(demands[i].demand->computed_rows()),
                           .cached = demands[i].state != DemandState::miss,
                           .arrives = demands[i].state == DemandState::late ? whole_copy_ns : 0});
     }

@@ -11,7 +11,7 @@ class ByLoad final : public Scheduler {
   void order(const PolicyContext&, std::span<DemandView> demands) const override {
     std::ranges::stable_sort(demands, [](const DemandView& a, const DemandView& b) {
       if (a.state != b.state) return a.state < b.state;
-      return a.demand->rows.size() > b.demand->rows.size();
+      return a.demand->computed_rows() > b.demand->computed_rows();
     });
   }
 };

@@ -218,6 +218,42 @@ TEST(Formulas, AnInactiveExpertLeavesBeforeAnActiveOne) {
   EXPECT_LT(inactive_lifo_priority(false, 3, 9), inactive_lifo_priority(false, 4, 1));
 }
 
+TEST(Formulas, StaticGatingComputesManyRowsForOneThatIsWanted) {
+  for (const Json& c : golden()["static_gating_waste"])
+    EXPECT_DOUBLE_EQ(static_gating_waste(c["experts"], c["factor"], c["top_k"]), c["waste"].get<double>());
+}
+
+TEST(Formulas, GreedyBalancingGivesTheBusiestExpertsToTheLeastLoadedDevices) {
+  const Json& g = golden()["greedy_balance"];
+  const auto loads = g["loads"].get<std::vector<double>>();
+  const std::vector<int> device = balance_greedily(loads, g["devices"]);
+  EXPECT_EQ(device, g["device"].get<std::vector<int>>());
+  EXPECT_DOUBLE_EQ(maximum_load(loads, device), g["maximum_load"].get<double>());
+  EXPECT_DOUBLE_EQ(maximum_load(loads, balance_evenly(4, 2)), 0.7);
+}
+
+TEST(Formulas, AntiCorrelationPartsExpertsThatAreBusyTogether) {
+  const std::vector<double> loads = {0.3, 0.3, 0.2, 0.2};
+  EXPECT_EQ(balance_greedily(loads, 2), (std::vector<int>{0, 1, 0, 1}));
+  // 0 and 2 come together, so do 1 and 3.
+  const std::vector<double> together = {1, -1, 1, -1, -1, 1, -1, 1, 1, -1, 1, -1, -1, 1, -1, 1};
+  EXPECT_EQ(balance_apart(loads, together, 2), (std::vector<int>{0, 0, 1, 1}));
+  EXPECT_DOUBLE_EQ(pearson(std::vector<double>{1, 2, 3}, std::vector<double>{2, 4, 6}), 1);
+  EXPECT_DOUBLE_EQ(pearson(std::vector<double>{1, 2, 3}, std::vector<double>{3, 2, 1}), -1);
+  EXPECT_DOUBLE_EQ(pearson(std::vector<double>{1, 1, 1}, std::vector<double>{3, 2, 1}), 0);
+}
+
+TEST(Formulas, EveryDeviceHasRoomForTheSameNumberOfExperts) {
+  for (const int devices : {1, 3, 4, 7}) {
+    std::vector<double> loads;
+    for (int e = 0; e < 10; ++e) loads.push_back(1.0 / (1 + e));
+    for (const std::vector<int>& device : {balance_evenly(10, devices), balance_greedily(loads, devices)}) {
+      for (int d = 0; d < devices; ++d)
+        EXPECT_EQ(std::ranges::count(device, d), 10 / devices + (d < 10 % devices ? 1 : 0)) << devices;
+    }
+  }
+}
+
 TEST(Formulas, ExpertflowsSlotsFollowTheDemandOfTheNearestLayer) {
   const Json& g = golden()["expertflow_slots"];
   const auto demand = g["demand"].get<std::vector<int>>();

@@ -58,7 +58,7 @@ TEST(Presets, EveryExactPresetGivesTheTokensOfResidentUnderRandomSchedules) {
     std::string history = policies[static_cast<std::size_t>(schedule) % policies.size()];
     const double first_ratio = static_cast<double>(draw(9)) / 8;
     taken.insert(history);
-    EmulatedRun r(history, first_ratio);
+    EmulatedRun r(history, first_ratio, schedule % 4 == 3 ? "a6000x4-pcie4" : "rtx4090-pcie4");
     history += " at " + std::to_string(first_ratio);
     r.runner().set_boundary_hook([&](std::uint32_t, TimeNs) {
       if (draw(3) == 0) {

@@ -64,7 +64,7 @@ std::set<std::uint32_t> worked_inexact(const RecordedEvents& e) {
     if (w.kind == WorkKind::attention) routed[{w.step, w.layer}] = w.end_ns;
   }
   for (const WorkRecord& w : e.works) {
-    if (w.kind != WorkKind::expert) continue;
+    if (w.kind != WorkKind::expert || w.tokens == 0) continue;  // padding alone is nobody's
     ran[{w.step, w.layer}][w.expert] += w.tokens;
     if (w.precision != Precision::native || w.start_ns < routed.at({w.step, w.layer})) steps.insert(w.step);
   }
