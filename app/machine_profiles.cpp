@@ -92,6 +92,8 @@ Calibration find_calibration(const std::string& gpu, int threads) {
   if (!fs::exists(path, error)) return quick_values(fmt::format("there is no {}", path));
   try {
     MachineProfile profile = load_profile(path);
+    if (profile.gpus.size() > 1)
+      return quick_values(fmt::format("{} is of {} GPUs, and a run on CUDA uses one", path, profile.gpus.size()));
     if (profile.gpus[0].name != gpu || profile.host.threads != threads)
       return quick_values(fmt::format("{} is of {} with {} CPU threads, this is {} with {}", path, profile.gpus[0].name,
                                       profile.host.threads, gpu, threads));

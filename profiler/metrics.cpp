@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <map>
 
 #include "profiler/interval_sweep.h"
 
@@ -207,6 +208,27 @@ PrefillNumbers prefill_numbers(const Trace& trace, TimeRange range) {
   }
   if (prompts > 0) numbers.first_token_ns = first_token_sum_ns / static_cast<double>(prompts);
   return numbers;
+}
+
+DeviceLoad device_load(const Trace& trace, Phase phase, TimeRange range) {
+  DeviceLoad load;
+  std::map<std::uint16_t, std::map<std::uint8_t, std::uint64_t>> picks;  // by layer and GPU
+  for_steps_overlapping(trace, range, [&](const StepRecord& step) {
+    if (step.phase != phase) return;
+    picks.clear();
+    for (const DemandRecord& demand : trace.demands_of(step.step)) {
+      if (range.contains(demand.asked_ns)) picks[demand.layer][demand.device] += demand.picks;
+    }
+    for (const auto& [layer, by_device] : picks) {
+      std::uint64_t all = 0, most = 0;
+      for (const auto& [device, count] : by_device) all += count, most = std::max(most, count);
+      const double share = static_cast<double>(most) / static_cast<double>(std::max<std::uint64_t>(1, all));
+      ++load.layers;
+      load.largest_sum += share;
+      load.largest = std::max(load.largest, share);
+    }
+  });
+  return load;
 }
 
 std::vector<ExpertTotals> expert_totals(const Trace& trace, TimeRange range) {

@@ -43,7 +43,7 @@ struct TransferTotals {
   std::int64_t wasted_prefetch_bytes = 0;  // lost again, or there when the session ended, without ever having been used
   std::int64_t other_h2d_bytes = 0, d2h_bytes = 0;
   std::int64_t storage_bytes = 0;  // read from storage into host memory
-  TimeNs copy_ns = 0;  // time in which expert copies ran, added up over the links
+  TimeNs copy_ns = 0;              // time in which expert copies ran, added up over the links
 };
 TransferTotals count_transfers(const Trace&, TimeRange = {});
 // By index into trace.copies: the piece carried a prefetch that was never used.
@@ -97,6 +97,16 @@ struct PrefillNumbers {
   }
 };
 PrefillNumbers prefill_numbers(const Trace&, TimeRange = {});
+
+// How a step's picks are spread over the GPUs to which their experts belong, layer by layer. An even share is one part
+// in as many as there are GPUs.
+struct DeviceLoad {
+  std::uint64_t layers = 0;  // (step, layer) pairs
+  double largest_sum = 0;    // over them: the share of the picks that the busiest GPU has
+  double largest = 0;        // of them: Towards MoE Deployment's maximum load
+  double mean_largest() const { return layers > 0 ? largest_sum / static_cast<double>(layers) : 0; }
+};
+DeviceLoad device_load(const Trace&, Phase, TimeRange = {});
 
 // One cell of the layer x expert heatmap.
 struct ExpertTotals {

@@ -42,15 +42,7 @@ Json memory_block(const MemoryUse& m) {
   return {{"gpu_peak_bytes", m.gpu_peak_bytes}, {"experts_bytes", m.experts_bytes},
           {"dense_bytes", m.dense_bytes},       {"kv_bytes", m.kv_bytes},
           {"staging_bytes", m.staging_bytes},   {"profiler_bytes", m.profiler_bytes},
-          {"host_bytes", m.host_bytes}};
-}
-
-Json prefill_block(const Trace& trace, TimeRange range) {
-  const PrefillNumbers n = prefill_numbers(trace, range);
-  return {{"tokens", n.tokens},
-          {"seconds", seconds(n.prefill_ns)},
-          {"tokens_per_s", n.tokens_per_s()},
-          {"first_token_s", n.first_token_ns * 1e-9}};
+          {"host_bytes", m.host_bytes},         {"work_bytes", m.work_bytes}};
 }
 
 Json overlap_block(const Overlap& o) {
@@ -234,6 +226,23 @@ Json experts_block(const ExpertCounts& c) {
           {"revised", c.revised}};
 }
 
+Json prefill_block(const Trace& trace, TimeRange range) {
+  const PrefillNumbers n = prefill_numbers(trace, range);
+  return {{"tokens", n.tokens},
+          {"seconds", seconds(n.prefill_ns)},
+          {"tokens_per_s", n.tokens_per_s()},
+          {"first_token_s", n.first_token_ns * 1e-9}};
+}
+
+Json balance_block(const Trace& trace, TimeRange range) {
+  if (trace.info.gpus < 2) return nullptr;
+  const auto phase_block = [&](Phase phase) {
+    const DeviceLoad load = device_load(trace, phase, range);
+    return Json{{"mean_largest_load", load.mean_largest()}, {"maximum_load", load.largest}};
+  };
+  return {{"gpus", trace.info.gpus}, {"prefill", phase_block(Phase::prefill)}, {"decode", phase_block(Phase::decode)}};
+}
+
 Json transfers_block(const Trace& trace, TimeRange range) {
   const TransferTotals t = count_transfers(trace, range);
   const LinkUse link = link_while_fetching(trace, range);
@@ -286,6 +295,7 @@ nlohmann::ordered_json make_report(const Trace& trace) {
   report["transfers"] = transfers_block(trace, whole);
   report["overlap"] = overlap_block(overlap(trace, whole));
   report["attribution_seconds_per_token"] = attribution_block(trace, whole);
+  if (info.gpus > 1) report["balance"] = balance_block(trace, whole);
   report["quality"] = quality_block(trace);
   report["output"] = output_block(trace);
   report["epochs"] = epochs_block(trace);

@@ -24,9 +24,9 @@ std::string describe(const std::string& name, const MachineProfile& profile) {
   if (profile.unified_memory)
     text += "  link     none: GPU and CPU share one memory\n";
   else
-    text += fmt::format("  link     {}/s to the GPU, {}/s back, {:.3g} us a copy\n",
+    text += fmt::format("  link     {}/s to the GPU, {}/s back, {:.3g} us a copy{}\n",
                         gigabytes(profile.link.h2d_bytes_per_s), gigabytes(profile.link.d2h_bytes_per_s),
-                        profile.link.latency_s * 1e6);
+                        profile.link.latency_s * 1e6, profile.gpus.size() > 1 ? "; one for each GPU" : "");
   text += fmt::format("  host     {}/s alone, {}/s shared with the link, {} threads, {:.3g} Gflop/s\n",
                       gigabytes(profile.host.memory_bytes_per_s), gigabytes(profile.host.shared_memory_bytes_per_s),
                       profile.host.threads, profile.host.flops_per_s / 1e9);

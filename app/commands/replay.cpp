@@ -61,11 +61,14 @@ Json epochs_of(const Trace& trace, TimeRange range) {
 
 Json blocks_of(const Trace& trace, const std::string& policy, double cache_ratio, Label label, TimeRange range = {}) {
   Json json = {{"policy", policy}, {"cache_ratio", cache_ratio}};
+  json["memory"] = {{"work_bytes", trace.info.memory.work_bytes}};
+  json["prefill"] = prefill_block(trace, range);
   json["experts"] = {{"prefill", experts_block(count_experts(trace, Phase::prefill, range))},
                      {"decode", experts_block(count_experts(trace, Phase::decode, range))}};
   json["transfers"] = transfers_block(trace, range);
   json["decode"] = decode_block(trace, range);
   json["attribution_seconds_per_token"] = attribution_block(trace, range);
+  if (trace.info.gpus > 1) json["balance"] = balance_block(trace, range);
   json["epochs"] = epochs_of(trace, range);
   json["label"] = name(label);
   return json;

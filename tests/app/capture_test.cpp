@@ -145,6 +145,25 @@ TEST_F(Capture, IdsAreForwardedWithoutATokenOfOurOwn) {
   EXPECT_EQ(from_file["output"]["token_ids"], report["output"]["token_ids"]);
 }
 
+TEST_F(Capture, OnSeveralGpusSaysHowPicksAreSpreadAndReplaysExactly) {
+  const Json report =
+      capture("a.expertscope", {"--machine", "emulated:a6000x4-pcie4", "--policy", "expert-buffering", "--prior",
+                                asset("model/tidepool-42m-moe.prior.json"), "--sequences", "4"});
+  EXPECT_EQ(report["balance"]["gpus"], 4);
+  for (const char* phase : {"prefill", "decode"}) {
+    const Json& load = report["balance"][phase];
+    EXPECT_GT(load["mean_largest_load"], 0.25) << phase;
+    EXPECT_LE(load["mean_largest_load"], load["maximum_load"]) << phase;
+    EXPECT_LE(load["maximum_load"], 1) << phase;
+  }
+  for (const auto& [code, note] : report["health"].items()) EXPECT_FALSE(code.starts_with("identity.")) << note;
+  EXPECT_EQ(Json::parse(run_program({"report", path("a.expertscope"), "--json"}).out), report);
+  const Json replay =
+      Json::parse(run_program({"replay", path("a.expertscope"), "--policies", "recorded", "--json"}).out);
+  for (const char* block : {"experts", "transfers", "decode", "balance", "memory"})
+    EXPECT_EQ(replay["results"][0][block], replay["recorded"][block]) << block;
+}
+
 TEST_F(Capture, SameCommandGivesTheSameSessionForEveryNumberOfThreads) {
   const Arguments common = {"--tokens",      "24",  "--policy", "lookahead", "--cache-ratio", "0.25",
                             "--temperature", "0.8", "--seed",   "7"};

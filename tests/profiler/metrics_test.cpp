@@ -258,5 +258,24 @@ TEST(Ranges, OfEpochsCoverTheSessionOnce) {
   EXPECT_EQ(tokens, decode_numbers(trace).tokens);
 }
 
+TEST(DeviceLoad, IsTheShareOfALayersPicksOnItsBusiestGpu) {
+  TraceBuilder b;
+  const auto picks = [&](std::uint16_t layer, std::uint8_t device, std::uint16_t count) {
+    b.demand(10, 20, static_cast<std::uint16_t>(b.batch.demands.size()), DemandState::hit, Outcome::gpu);
+    DemandRecord& d = b.batch.demands.back();
+    d.layer = layer, d.device = device, d.picks = count;
+  };
+  b.step(0, 100);
+  picks(0, 0, 3), picks(0, 0, 3), picks(0, 1, 2);  // 6 of 8
+  picks(1, 0, 2), picks(1, 1, 2);                  // half
+  b.step(100, 200, Phase::prefill);
+  picks(0, 2, 5);  // all
+  const DeviceLoad decode = device_load(b.trace(), Phase::decode);
+  EXPECT_EQ(decode.layers, 2U);
+  EXPECT_DOUBLE_EQ(decode.mean_largest(), (0.75 + 0.5) / 2);
+  EXPECT_DOUBLE_EQ(decode.largest, 0.75);
+  EXPECT_DOUBLE_EQ(device_load(b.trace(), Phase::prefill).largest, 1);
+}
+
 }  // namespace
 }  // namespace expertscope

@@ -95,6 +95,29 @@ TEST_F(TimelineLayoutTest, FindsWhatIsUnderTheMouse) {
   EXPECT_EQ(lane_at(layout, layout.bottom + 100), nullptr);
 }
 
+TEST(TimelineLayout, EveryGpuHasLanesOfItsOwn) {
+  Batch batch;
+  batch.start = RunInfo{};
+  for (const std::uint8_t device : {0, 2}) {
+    batch.works.push_back({.start_ns = 0, .end_ns = 50, .kind = WorkKind::expert, .lane = Lane::gpu, .device = device});
+    batch.copies.push_back({.start_ns = 10, .end_ns = 30, .lane = Lane::h2d, .device = device});
+    batch.copies.push_back({.start_ns = 40, .end_ns = 60, .lane = Lane::d2h, .device = device});
+  }
+  Trace trace;
+  trace.append(batch);
+  TimelineRows rows;
+  rows.update(trace, {});
+  const auto layout = timeline_layout(trace, rows.rows(trace), {{0, 100}, 0, 500}, 0, {});
+  std::vector<std::string> labels;
+  for (const TimelineLane& l : layout.lanes) labels.push_back(l.label);
+  EXPECT_EQ(labels, (std::vector<std::string>{"GPU 0", "Waits 0", "H2D 0", "D2H 0", "GPU 2", "Waits 2", "H2D 2",
+                                              "D2H 2", "CPU"}));
+  for (const TimelineLane& l : layout.lanes) {
+    if (l.kind != RowKind::gpu && l.kind != RowKind::h2d && l.kind != RowKind::d2h) continue;
+    EXPECT_EQ(l.boxes.size(), 1U) << l.label;
+  }
+}
+
 TEST(TimelineLayout, OfAnEmptySessionHasLanesAndNothingInThem) {
   const Trace trace;
   TimelineRows rows;
