@@ -238,6 +238,7 @@ class EmulatedMachine final : public Machine, private LaneEvents {
   RouterRequest request_;
   std::vector<RouteRecord> given_, routes_;
   std::vector<RouteRecord> executed_;  // what runs; empty: the routes
+  std::vector<RouteRecord> combined_;  // the same of the last combine, whose weights it takes when it runs
   DemandGroups groups_, executed_groups_;
   std::span<Demand> truth_, demands_;
   TimeNs asked_ns_ = 0;
