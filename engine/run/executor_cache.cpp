@@ -41,12 +41,11 @@ void Executor::configure(const PolicySpec& spec, int slots, bool reset_cache) {
   machine_.prepare(policy->precision->low());
   const bool other_versions =
       cache_.precision() != policy->precision->high() || low_.precision() != policy->precision->low();
+  if (policy_) policy->take_over(*policy_, state_);
   policy_ = std::move(policy);
   if (staging_.empty()) staging_ = machine_.add_slots(0, kStagingSlots, true, Precision::native);
   context_.slots = sizes.high;
-  state_.forecast.clear();
-  state_.router_score.clear();
-  state_.held_until.assign(use_.size(), 0);
+  state_.held_until.resize(use_.size(), 0);
   if (other_versions) resize_staged(0);  // those that came from a pool are of its precision
   resize_staged(policy_->prefetcher->staging_slots());
   const bool smaller = sizes.high < cache_.slot_count() || sizes.low < low_.slot_count();

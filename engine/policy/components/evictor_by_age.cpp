@@ -46,8 +46,11 @@ class Lfru final : public ScoringEvictor<Lfru> {
   explicit Lfru(const Parameters& p) : by_step_(p.integer("clock") == 1) {}
 
   void routed(const PolicyContext& ctx, const LayerRoutes& routes) override {
-    last_.resize(static_cast<std::size_t>(ctx.layers * ctx.experts), 0);
-    clock_.resize(static_cast<std::size_t>(ctx.layers), 0);
+    if (const bool global = ctx.cache->pools().global; last_.empty() || global != global_) {
+      global_ = global;  // other pools, other clocks
+      last_.assign(static_cast<std::size_t>(ctx.layers * ctx.experts), 0);
+      clock_.assign(static_cast<std::size_t>(ctx.layers), 0);
+    }
     for (const Demand& d : routes.demands) last_[ctx.index(d.expert)] = ++clock_[pool(ctx, d.expert)];
   }
 
@@ -60,7 +63,7 @@ class Lfru final : public ScoringEvictor<Lfru> {
  private:
   static std::size_t pool(const PolicyContext& ctx, ExpertId id) { return ctx.cache->pools().global ? 0 : id.layer; }
 
-  bool by_step_;
+  bool by_step_, global_ = false;
   std::vector<std::uint64_t> last_, clock_;
 };
 
