@@ -21,7 +21,9 @@ Executor::Executor(Machine& machine, Observer* observer, const ExecutorShape& sh
       low_(shape.layers, shape.experts),
       use_(static_cast<std::size_t>(shape.layers * shape.experts)),
       demanded_(static_cast<std::size_t>(shape.experts), 0),
-      planned_(static_cast<std::size_t>(shape.experts), 0) {
+      planned_(static_cast<std::size_t>(shape.experts), 0),
+      wanted_in_(use_.size(), 0),
+      victims_(2 * static_cast<std::size_t>(shape.layers)) {
   context_.layers = shape.layers;
   context_.experts = shape.experts;
   context_.top_k = shape.top_k;

@@ -12,6 +12,7 @@ ExpertCache::ExpertCache(int layers, int experts)
       entries_(static_cast<std::size_t>(layers * experts)),
       words_((static_cast<std::size_t>(experts) + 63) / 64),
       in_pool_(static_cast<std::size_t>(layers) * words_, 0),
+      resident_(in_pool_),
       occupied_(static_cast<std::size_t>(layers), 0) {}
 
 void ExpertCache::add_slots(std::span<const SlotId> slots) {
@@ -45,13 +46,15 @@ SlotId ExpertCache::free_slot() {
 }
 
 void ExpertCache::enter_pool(ExpertId id) {
-  pool_word(id) |= std::uint64_t{1} << (id.expert % 64U);
+  set(in_pool_, id, true);
+  set(resident_, id, at(id).state == State::resident);
   ++occupied_[id.layer];
   ++occupied_total_;
 }
 
 void ExpertCache::leave_pool(ExpertId id) {
-  pool_word(id) &= ~(std::uint64_t{1} << (id.expert % 64U));
+  set(in_pool_, id, false);
+  set(resident_, id, false);
   --occupied_[id.layer];
   --occupied_total_;
 }
@@ -101,6 +104,7 @@ void ExpertCache::adopt(ExpertId id) {
 
 void ExpertCache::loaded(ExpertId id) {
   at(id).state = State::resident;
+  if (!at(id).staged) set(resident_, id, true);
   loading_.erase(std::find(loading_.begin(), loading_.end(), id));
 }
 

@@ -55,20 +55,16 @@ class ExpertCache {
   SlotId take_free_slot();              // one that no expert occupies; removes it from the cache
   bool pool_has_room(int layer) const;  // another expert of this layer may be loaded without an eviction
   int pool_overflow(int layer) const;   // experts too many since the pools became smaller
+  bool is_in_pool(ExpertId id) const { return at(id).state != State::absent && !at(id).staged; }
   // Experts that compete for a slot with those of this layer, in the order of their numbers.
   template <typename F>
   void for_each_in_pool(int layer, F&& f) {
-    const int first = pools_.global ? 0 : layer, last = pools_.global ? layers_ - 1 : layer;
-    for (int l = first; l <= last; ++l) {
-      for (std::size_t word = 0; word < words_; ++word) {
-        // A copy: what is visited may leave the pool meanwhile.
-        for (std::uint64_t left = in_pool_[static_cast<std::size_t>(l) * words_ + word]; left != 0; left &= left - 1) {
-          const auto e = word * 64 + static_cast<std::size_t>(std::countr_zero(left));
-          const ExpertId id{static_cast<std::uint16_t>(l), static_cast<std::uint16_t>(e)};
-          f(id, at(id));
-        }
-      }
-    }
+    for_each(in_pool_, layer, [&](ExpertId id) { f(id, at(id)); });
+  }
+  // Those of them whose copy has arrived.
+  template <typename F>
+  void for_each_resident(int layer, F&& f) const {
+    for_each(resident_, layer, f);
   }
 
   // --- changes
@@ -98,7 +94,25 @@ class ExpertCache {
 
  private:
   std::size_t index(ExpertId id) const { return static_cast<std::size_t>(id.layer * experts_ + id.expert); }
-  std::uint64_t& pool_word(ExpertId id) { return in_pool_[id.layer * words_ + id.expert / 64U]; }
+  using Bits = std::vector<std::uint64_t>;  // one an expert, layers begin with a word
+  void set(Bits& bits, ExpertId id, bool value) {
+    const std::uint64_t bit = std::uint64_t{1} << (id.expert % 64U);
+    std::uint64_t& word = bits[id.layer * words_ + id.expert / 64U];
+    word = value ? word | bit : word & ~bit;
+  }
+  template <typename F>
+  void for_each(const Bits& bits, int layer, F&& f) const {
+    const int first = pools_.global ? 0 : layer, last = pools_.global ? layers_ - 1 : layer;
+    for (int l = first; l <= last; ++l) {
+      for (std::size_t word = 0; word < words_; ++word) {
+        // A copy: what is visited may leave the pool meanwhile.
+        for (std::uint64_t left = bits[static_cast<std::size_t>(l) * words_ + word]; left != 0; left &= left - 1) {
+          const auto e = word * 64 + static_cast<std::size_t>(std::countr_zero(left));
+          f(ExpertId{static_cast<std::uint16_t>(l), static_cast<std::uint16_t>(e)});
+        }
+      }
+    }
+  }
   void enter_pool(ExpertId);
   void leave_pool(ExpertId);
 
@@ -107,9 +121,10 @@ class ExpertCache {
   Pools pools_;
   int slot_count_ = 0;
   std::vector<Entry> entries_;
-  std::size_t words_;                   // a layer's, of:
-  std::vector<std::uint64_t> in_pool_;  // one bit an expert: neither absent nor staged
-  std::vector<int> occupied_;           // such experts, by layer
+  std::size_t words_;          // of a layer
+  Bits in_pool_;               // neither absent nor staged
+  Bits resident_;              // of them, those whose copy has arrived
+  std::vector<int> occupied_;  // experts in the pool, by layer
   int occupied_total_ = 0;
   int staged_slot_count_ = 0;
   std::vector<SlotId> free_, staged_free_;
