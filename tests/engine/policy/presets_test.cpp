@@ -138,8 +138,8 @@ TEST_P(Workload, TheOracleCopiesNoMoreExpertsThanAnyPresetThatFetchesEveryDemand
   EXPECT_GT(compared, 50);
 }
 INSTANTIATE_TEST_SUITE_P(Of, Workload, testing::ValuesIn(workload_names()),
-                         [](const testing::TestParamInfo<std::string>& info) {
-                           std::string name = info.param;
+                         [](const testing::TestParamInfo<std::string>& workload) {
+                           std::string name = workload.param;
                            std::erase_if(name, [](char c) { return std::isalnum(static_cast<unsigned char>(c)) == 0; });
                            return name;
                          });
