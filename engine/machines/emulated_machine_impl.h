@@ -106,7 +106,7 @@ class EmulatedMachine final : public Machine, private LaneEvents {
   void raise_copy(Ticket t) override {
     catch_up();
     simulation_.change_class(t, kDemandClass);
-    if (!host_tier_) return;
+    if (!host_tier_ || is_done(t)) return;  // what is done may be forgotten
     const CopyRecord& copy = payloads_[simulation_.find(t).payload].copy;
     const Ticket read = arrived_[static_cast<std::size_t>(copy.layer * shape_.experts + copy.expert)];
     if (!is_done(read)) simulation_.change_class(read, kDemandClass);
@@ -248,6 +248,7 @@ class EmulatedMachine final : public Machine, private LaneEvents {
   RouterRequest request_;
   std::vector<RouteRecord> given_, routes_;
   std::vector<RouteRecord> executed_;  // what runs; empty: the routes
+  std::vector<RouteRecord> combined_;  // the same of the last combine, whose weights it takes when it runs
   DemandGroups groups_, executed_groups_;
   std::span<Demand> truth_, demands_;
   TimeNs asked_ns_ = 0;

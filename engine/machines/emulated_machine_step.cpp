@@ -49,6 +49,8 @@ LayerRoutes EmulatedMachine::revise(std::span<const RouteRecord> executed, int p
 }
 
 void EmulatedMachine::combine(int layer, std::span<const Ticket> experts) {
+  // It runs after the host has asked for the next layer's router: what is executed then is another layer's.
+  combined_.assign(executed_.begin(), executed_.end());
   std::size_t rows = 0;
   for (const Demand& d : demands_) rows += d.computed_rows();
   const auto padded = static_cast<std::size_t>(padded_rows_);
@@ -168,7 +170,7 @@ void EmulatedMachine::finish_work(const Payload& p) {
     }
     case WorkKind::combine:
       for (std::size_t t = 0; t < tokens_.size(); ++t) {
-        const RouteRecord& r = executed_.empty() ? routes_[t] : executed_[t];
+        const RouteRecord& r = combined_.empty() ? routes_[t] : combined_[t];
         arithmetic_->combine(p.work.layer, static_cast<int>(t), {r.weight.data(), r.picks});
       }
       break;

@@ -139,13 +139,28 @@ class Prefetcher : public Component {
 class Evictor : public Component {
  public:
   virtual bool evicts() const { return true; }
-  // The resident with the smallest score goes; ties: older last use, then lower layer and expert.
+  // The resident with the smallest score goes; ties: older last use, then lower layer and expert. It does not change
+  // from when a layer was routed until its prefetches are planned, but for what is loaded meanwhile.
   virtual double keep_score(const PolicyContext&, ExpertId) const = 0;
+  // The same of many.
+  virtual void keep_scores(const PolicyContext& ctx, std::span<const ExpertId> ids, std::span<double> out) const {
+    for (std::size_t i = 0; i < ids.size(); ++i) out[i] = keep_score(ctx, ids[i]);
+  }
   // Keeps an incoming expert out when its own score is not above the victim's (it is streamed).
   virtual bool compares_incoming() const { return false; }
   // May give up experts of the layer in work once their own work is planned: for a scan in waves.
   virtual bool evicts_demanded() const { return compares_incoming(); }
   virtual bool needs_future() const { return false; }
+};
+
+// An evictor that scores many experts without a virtual call for each: `class Lru final : public ScoringEvictor<Lru>`.
+template <typename Final>
+class ScoringEvictor : public Evictor {
+ public:
+  void keep_scores(const PolicyContext& ctx, std::span<const ExpertId> ids, std::span<double> out) const override {
+    const Final& self = static_cast<const Final&>(*this);
+    for (std::size_t i = 0; i < ids.size(); ++i) out[i] = self.keep_score(ctx, ids[i]);
+  }
 };
 
 struct Swap {

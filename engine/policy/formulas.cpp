@@ -7,10 +7,6 @@
 
 namespace expertscope {
 
-int layer_distance(int layer, int current, int layers) {
-  return ((layer - current) % layers + layers) % layers;
-}
-
 // --- where misses run
 
 bool runs_on_cpu(double cpu_cost, double gpu_cost, bool tie_to_cpu) {
@@ -138,13 +134,6 @@ Schedule timelines_schedule(std::span<const ScheduledExpert> experts, const Sche
 
 // --- what to keep
 
-double hobbit_priority(const HobbitWeights& w, double last_token, double uses, double high_uses, double tokens,
-                       int layer, int current, int layers) {
-  const double t = std::max(tokens, 1.0);
-  const double distance = 1 - static_cast<double>(layer_distance(layer, current, layers)) / layers;
-  return w.recent * last_token / t + w.frequent * uses / t + w.high_precision * high_uses / t + w.distance * distance;
-}
-
 double lcu_priority(double high_uses, double low_uses, double bit_ratio, double tokens, bool used_in_last_pass,
                     int layer, int current, int layers) {
   const double cost = (high_uses + bit_ratio * low_uses) / std::max(tokens, 1.0);
@@ -154,15 +143,6 @@ double lcu_priority(double high_uses, double low_uses, double bit_ratio, double 
 double edgemoe_printed(double frequency, int layer, int current, int layers) {
   const int distance = layer_distance(current, layer, layers);
   return distance == 0 ? -std::numeric_limits<double>::infinity() : -frequency / distance;
-}
-
-double edgemoe_text(double frequency, int layer, int current, int layers) {
-  return -frequency / (layer_distance(layer, current, layers) + 1);
-}
-
-double activation_priority(double probability, int layer, int layers) {
-  constexpr double kEpsilon = 1e-8;
-  return (probability + kEpsilon) * (1 - static_cast<double>(layer) / layers);
 }
 
 double activation_proximity(int ahead, int layers) {

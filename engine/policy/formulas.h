@@ -2,6 +2,7 @@
 // the papers and their code give (reference: policies.md, golden values).
 #pragma once
 
+#include <algorithm>
 #include <array>
 #include <cstdint>
 #include <functional>
@@ -13,7 +14,10 @@
 namespace expertscope {
 
 // Layers from `current` to `layer` in the order of execution, 0 to layers - 1.
-int layer_distance(int layer, int current, int layers);
+inline int layer_distance(int layer, int current, int layers) {
+  const int ahead = layer - current;
+  return ahead < 0 ? ahead + layers : ahead;
+}
 
 // --- where misses run
 
@@ -52,22 +56,31 @@ Schedule timelines_schedule(std::span<const ScheduledExpert>, const ScheduleCost
 // HOBBIT, Eq. 2: for each rank the sum of the weights of the better ranked ones, as shares of all. In float32.
 std::array<float, kMaxPicks> scores_before(const RouteRecord&);
 
-// --- what to keep: the smallest goes
+// --- what to keep: the smallest goes. Those that are asked of a whole pool in every layer are inline.
 
 struct HobbitWeights {
   double recent = 0.25, frequent = 0.25, high_precision = 0.25, distance = 0.25;
 };
 // HOBBIT, Eq. 3. `last_token`, `uses` and `high_uses` count within the sequence, which has `tokens` tokens.
-double hobbit_priority(const HobbitWeights&, double last_token, double uses, double high_uses, double tokens, int layer,
-                       int current, int layers);
+inline double hobbit_priority(const HobbitWeights& w, double last_token, double uses, double high_uses, double tokens,
+                              int layer, int current, int layers) {
+  const double t = std::max(tokens, 1.0);
+  const double distance = 1 - static_cast<double>(layer_distance(layer, current, layers)) / layers;
+  return w.recent * last_token / t + w.frequent * uses / t + w.high_precision * high_uses / t + w.distance * distance;
+}
 // MoE-APEX's successor of it. `bit_ratio`: bits of the low precision for one of the high.
 double lcu_priority(double high_uses, double low_uses, double bit_ratio, double tokens, bool used_in_last_pass,
                     int layer, int current, int layers);
 // EdgeMoE's eviction score, whose highest leaves; the printed formula never evicts from the current layer (-infinity).
 double edgemoe_printed(double frequency, int layer, int current, int layers);
-double edgemoe_text(double frequency, int layer, int current, int layers);
+inline double edgemoe_text(double frequency, int layer, int current, int layers) {
+  return -frequency / (layer_distance(layer, current, layers) + 1);
+}
 // MoE-Infinity, Alg. 1. `probability`: the expert's share of its layer's tokens in the predicted activation matrix.
-double activation_priority(double probability, int layer, int layers);
+inline double activation_priority(double probability, int layer, int layers) {
+  constexpr double kEpsilon = 1e-8;
+  return (probability + kEpsilon) * (1 - static_cast<double>(layer) / layers);
+}
 // Its proximity of a layer `ahead` of the current one.
 double activation_proximity(int ahead, int layers);
 // HybriMoE's minus-recent score after one request: `seen` is the router's score when the expert is in the top-p.

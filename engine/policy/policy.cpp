@@ -1,5 +1,7 @@
 #include "engine/policy/policy.h"
 
+#include <algorithm>
+
 #include <fmt/format.h>
 
 #include "engine/assert.h"
@@ -19,6 +21,15 @@ std::unique_ptr<T> make(const PolicySpec& spec, ComponentKind kind) {
   return std::unique_ptr<T>(typed);
 }
 
+// Of the same name and with the same parameters.
+bool is_written_alike(const PolicySpec& a, const PolicySpec& b, ComponentKind kind) {
+  const auto k = static_cast<std::size_t>(kind);
+  if (a.components[k] != b.components[k]) return false;
+  const std::vector<ParameterDecl>& parameters = find_component(kind, a.components[k])->parameters;
+  return std::ranges::all_of(
+      parameters, [&](const ParameterDecl& p) { return a.parameter(kind, p.name) == b.parameter(kind, p.name); });
+}
+
 }  // namespace
 
 Policy::Policy(const PolicySpec& s)
@@ -32,6 +43,23 @@ Policy::Policy(const PolicySpec& s)
       precision(make<PrecisionChooser>(s, ComponentKind::precision)),
       capacity(make<CapacitySplitter>(s, ComponentKind::capacity)),
       scheduler(make<Scheduler>(s, ComponentKind::scheduler)) {}
+
+void Policy::take_over(Policy& before, PolicyState& state) {
+  const auto take = [&](ComponentKind kind, auto& mine, auto& theirs) {
+    const bool stays = is_written_alike(spec, before.spec, kind);
+    if (stays) mine = std::move(theirs);
+    return stays;
+  };
+  if (!take(ComponentKind::predictor, predictor, before.predictor)) state.forecast.clear();
+  if (!take(ComponentKind::prefetcher, prefetcher, before.prefetcher)) std::ranges::fill(state.held_until, 0U);
+  if (!take(ComponentKind::evictor, evictor, before.evictor)) state.router_score.clear();
+  take(ComponentKind::allocator, allocator, before.allocator);
+  take(ComponentKind::placer, placer, before.placer);
+  take(ComponentKind::gate, gate, before.gate);
+  take(ComponentKind::precision, precision, before.precision);
+  take(ComponentKind::capacity, capacity, before.capacity);
+  take(ComponentKind::scheduler, scheduler, before.scheduler);
+}
 
 void check_fits(const PolicySpec& spec, int slots, int all_experts) {
   const Policy policy(spec);

@@ -1,5 +1,5 @@
-// A policy ready to decide: the nine components of a spec. Rebuilt whenever the spec changes; what is worth remembering
-// across policies lives in PolicyContext::use.
+// A policy ready to decide: the nine components of a spec. What is worth remembering across policies lives in
+// PolicyContext::use; what a component learned by itself stays as long as the component does.
 #pragma once
 
 #include <algorithm>
@@ -11,6 +11,10 @@ namespace expertscope {
 
 struct Policy {
   explicit Policy(const PolicySpec& spec);
+
+  // Components that are written alike in both specs go on with what they have learned; `before` is left without them.
+  // What others have told is forgotten.
+  void take_over(Policy& before, PolicyState&);
 
   PolicySpec spec;
   std::unique_ptr<Predictor> predictor;

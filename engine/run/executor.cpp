@@ -21,12 +21,14 @@ Executor::Executor(Machine& machine, Observer* observer, const ExecutorShape& sh
       low_(shape.layers, shape.experts),
       use_(static_cast<std::size_t>(shape.layers * shape.experts)),
       demanded_(static_cast<std::size_t>(shape.experts), 0),
-      planned_(static_cast<std::size_t>(shape.experts), 0) {
+      planned_(static_cast<std::size_t>(shape.experts), 0),
+      wanted_in_(use_.size(), 0) {
   context_.layers = shape.layers;
   context_.experts = shape.experts;
   context_.devices = machine.gpus();
   context_.top_k = shape.top_k;
   for (ExpertCache* cache : {&cache_, &low_}) cache->set_homes(cache->homes(), context_.devices);
+  victims_.resize(2 * cache_.pool_count());
   context_.prior = prior;
   context_.future = future;
   context_.use = &use_;

@@ -14,6 +14,7 @@
 #include "engine/observer.h"
 #include "engine/policy/policy.h"
 #include "engine/run/expert_cache.h"
+#include "engine/run/victims.h"
 
 namespace expertscope {
 
@@ -107,6 +108,11 @@ class Executor {
   std::optional<SlotId> slot_for(ExpertCache&, ExpertId incoming);
   bool make_room(ExpertCache&, ExpertId incoming);
   std::optional<ExpertId> victim_for(ExpertCache&, ExpertId incoming);
+  Victims& victims_in(const ExpertCache&, ExpertId member);
+  void look_for_victims(const ExpertCache&, ExpertId incoming);
+  void offer_planned(const ExpertCache&, ExpertId);
+  bool may_leave(const ExpertCache&, ExpertId) const;
+  int hold_of(ExpertId) const;
   void start_loading(ExpertCache&, ExpertId, SlotId, CopyReason);
   void note_load(ExpertId);
   void evict(ExpertCache&, ExpertId, ResidencyChange);
@@ -178,8 +184,13 @@ class Executor {
   std::vector<Swap> swaps_;
   std::vector<Planned> plan_;
   std::vector<Candidate> candidates_;
-  std::vector<EarlyCopy> wanted_;      // to prefetch
-  std::vector<EarlyCopy> prefetches_;  // planned: have a slot
+  std::vector<EarlyCopy> wanted_;         // to prefetch
+  std::uint64_t plans_ = 0;               // made so far, with the one in work
+  std::vector<std::uint64_t> wanted_in_;  // [layer * experts + expert]: the last plan that wanted to prefetch it
+  std::vector<Victims> victims_;          // [cache * pool_count() + pool_number()], the main cache first
+  std::vector<ExpertId> leaving_;         // residents that may leave, and
+  std::vector<double> scores_;            // what the evictor says of each
+  std::vector<EarlyCopy> prefetches_;     // planned: have a slot
   std::vector<Ticket> tickets_;
   std::vector<EarlyWork> early_;  // of this layer
   // The next layer, where it is decided already.

@@ -1,7 +1,6 @@
 // The executor's hold on the cache: what is placed when a policy begins, who makes room for whom, what has arrived.
 #include <algorithm>
 #include <numeric>
-#include <tuple>
 #include <utility>
 
 #include <fmt/format.h>
@@ -39,12 +38,11 @@ void Executor::configure(const PolicySpec& spec, int slots, bool reset_cache) {
   const bool other_versions =
       cache_.precision() != policy->precision->high() || low_.precision() != policy->precision->low();
   const bool other_slots = other_versions || cache_.homes() != layout.homes;
+  if (policy_) policy->take_over(*policy_, state_);
   policy_ = std::move(policy);
   add_staging();
   context_.slots = layout.sizes.high;
-  state_.forecast.clear();
-  state_.router_score.clear();
-  state_.held_until.assign(use_.size(), 0);
+  state_.held_until.resize(use_.size(), 0);
   if (other_slots) resize_staged(0);  // those that came from a pool are of its precision, and on its GPU
   resize_staged(layout.staged);
   const bool smaller = layout.sizes.high < cache_.slot_count() || layout.sizes.low < low_.slot_count();
@@ -307,28 +305,81 @@ void Executor::evict(ExpertCache& cache, ExpertId id, ResidencyChange change) {
         .device = cache.device_of(id)});
 }
 
-// Whom to evict for an expert: the lowest keep score among those that are resident and not wanted by this layer. What
-// is held for a coming layer goes only when nothing else can, that of the farthest layer first.
+// Whether it is resident and not wanted by this layer or by a prefetch of this plan; an evictor may give up what this
+// layer wants once that is planned.
+bool Executor::may_leave(const ExpertCache& cache, ExpertId id) const {
+  if (wanted_in_[context_.index(id)] == plans_) return false;
+  const ExpertCache::Entry& entry = cache.at(id);
+  if (!is_demanded(id)) return entry.state == State::resident;
+  const bool planned = planned_[id.expert] != 0;
+  return planned && policy_->evictor->evicts_demanded() &&
+         (entry.state != State::loading || entry.reason == CopyReason::demand);
+}
+
+// What is held for a coming layer goes only when nothing else can, that of the farthest layer first.
+int Executor::hold_of(ExpertId id) const {
+  return state_.held_until[context_.index(id)] > context_.tick ? 1 + shape_.layers - context_.layers_ahead(id) : 0;
+}
+
+Victims& Executor::victims_in(const ExpertCache& cache, ExpertId member) {
+  return victims_[(&cache == &low_ ? cache.pool_count() : 0) + cache.pool_number(member)];
+}
+
+void Executor::look_for_victims(const ExpertCache& cache, ExpertId incoming) {
+  leaving_.clear();
+  cache.for_each_resident(incoming, [&](ExpertId id) {
+    if (!is_demanded(id) && wanted_in_[context_.index(id)] != plans_) leaving_.push_back(id);
+  });
+  scores_.resize(leaving_.size());
+  policy_->evictor->keep_scores(context_, leaving_, scores_);
+  Victims& victims = victims_in(cache, incoming);
+  victims.begin(plans_);
+  // Neighbours have much the same score: by strides of a prime, so that the few to keep are met early.
+  const std::size_t n = leaving_.size(), stride = n > 0 ? 1'000'003 % n : 0;
+  for (std::size_t i = 0, at = 0; i < n; ++i, at = at + stride < n ? at + stride : at + stride - n) {
+    if (victims.leaves_out(scores_[at])) continue;
+    const ExpertId id = leaving_[at];
+    victims.offer({.held = hold_of(id), .score = scores_[at], .last_use = use(id).last_use_tick, .id = id});
+  }
+  if (!policy_->evictor->evicts_demanded()) return;
+  for (const Planned& p : plan_) {
+    if (&victims == &victims_in(cache, p.demand->expert)) offer_planned(cache, p.demand->expert);
+  }
+}
+
+// Where a demand of this layer may leave as soon as it is planned.
+void Executor::offer_planned(const ExpertCache& cache, ExpertId id) {
+  Victims& victims = victims_in(cache, id);
+  if (!victims.begun(plans_) || !cache.is_in_pool(id) || !may_leave(cache, id)) return;
+  victims.offer({.held = hold_of(id),
+                 .score = policy_->evictor->keep_score(context_, id),
+                 .last_use = use(id).last_use_tick,
+                 .id = id});
+}
+
+// Whom to evict for an expert: the lowest keep score among those that may leave. While a plan is made, scores stay as
+// they are; what may leave can come to be wanted or held.
 std::optional<ExpertId> Executor::victim_for(ExpertCache& cache, ExpertId incoming) {
   const Evictor& evictor = *policy_->evictor;
   if (!evictor.evicts()) return std::nullopt;
-  std::optional<ExpertId> victim;
-  int victim_hold = 0;
-  double lowest = 0;
-  cache.for_each_in_pool(incoming, [&](ExpertId id, ExpertCache::Entry& entry) {
-    const bool planned = is_demanded(id) && planned_[id.expert] != 0;
-    if (is_demanded(id) ? !planned || !evictor.evicts_demanded() : entry.state != State::resident) return;
-    if (planned && entry.state == State::loading && entry.reason != CopyReason::demand) return;
-    if (std::ranges::any_of(wanted_, [&](const EarlyCopy& w) { return w.expert == id; })) return;
-    const bool held = state_.held_until[context_.index(id)] > context_.tick;
-    const int hold = held ? 1 + context_.layers_ahead(id) : 0;
-    const double score = evictor.keep_score(context_, id);
-    const auto rank = [&](int h, double s, std::uint64_t last) { return std::tuple(h == 0 ? 0 : 1, -h, s, last); };
-    if (!victim || rank(hold, score, use(id).last_use_tick) < rank(victim_hold, lowest, use(*victim).last_use_tick))
-      victim = id, victim_hold = hold, lowest = score;
-  });
-  if (victim && evictor.compares_incoming() && evictor.keep_score(context_, incoming) <= lowest) return std::nullopt;
-  return victim;
+  Victims& victims = victims_in(cache, incoming);
+  if (!victims.begun(plans_)) look_for_victims(cache, incoming);
+  while (true) {
+    if (victims.empty() && victims.left_some_out()) look_for_victims(cache, incoming);
+    if (victims.empty()) return std::nullopt;
+    Victim first = victims.take_first();
+    if (!may_leave(cache, first.id)) continue;
+    if (const int hold = hold_of(first.id); hold != first.held) {
+      first.held = hold;
+      victims.offer(first);
+      continue;
+    }
+    if (evictor.compares_incoming() && evictor.keep_score(context_, incoming) <= first.score) {
+      victims.offer(first);
+      return std::nullopt;
+    }
+    return first.id;
+  }
 }
 
 // A free slot in the expert's pool, or one that a resident gives up; false when none does.

@@ -13,6 +13,7 @@ using State = ExpertCache::State;
 
 void Executor::begin_plan() {
   note_loaded();
+  ++plans_;
   std::ranges::fill(demanded_, std::uint8_t{0});
   std::ranges::fill(planned_, std::uint16_t{0});
   views_.clear();
@@ -133,6 +134,9 @@ void Executor::plan_demand(const DemandView& view, Placement placement) {
   }
   plan_.push_back(p);
   planned_[d.expert.expert] = static_cast<std::uint16_t>(plan_.size());
+  if (policy_->evictor->evicts_demanded()) {
+    for (const ExpertCache* cache : {&cache_, &low_}) offer_planned(*cache, d.expert);
+  }
 }
 
 void Executor::plan_slot(const Demand& d, Planned& p) {
@@ -171,6 +175,7 @@ void Executor::plan_prefetches(const LayerRoutes& routes) {
   candidates_.clear();
   policy_->predictor->predict(context_, routes, prefetcher.depth(), candidates_);
   policy_->prefetcher->choose(context_, candidates_, wanted_);
+  for (const EarlyCopy& w : wanted_) wanted_in_[context_.index(w.expert)] = plans_;
   for (const EarlyCopy& w : wanted_) {
     ExpertCache& cache = w.low ? low_ : cache_;
     if (cache.at(w.expert).state != State::absent) continue;

@@ -23,7 +23,8 @@ ExpertCache::ExpertCache(int layers, int experts)
       experts_(experts),
       entries_(static_cast<std::size_t>(layers * experts)),
       words_((static_cast<std::size_t>(experts) + 63) / 64),
-      in_pool_(static_cast<std::size_t>(layers) * words_, 0) {
+      in_pool_(static_cast<std::size_t>(layers) * words_, 0),
+      resident_(in_pool_) {
   set_homes(std::vector<std::uint8_t>(entries_.size(), 0), 1);
 }
 
@@ -88,14 +89,16 @@ SlotId ExpertCache::free_slot(ExpertId incoming) {
 }
 
 void ExpertCache::enter_pool(ExpertId id) {
-  pool_word(id) |= std::uint64_t{1} << (id.expert % 64U);
+  set(in_pool_, id, true);
+  set(resident_, id, at(id).state == State::resident);
   DeviceSlots& d = slots_on(device_of(id));
   ++d.occupied[id.layer];
   ++d.occupied_total;
 }
 
 void ExpertCache::leave_pool(ExpertId id) {
-  pool_word(id) &= ~(std::uint64_t{1} << (id.expert % 64U));
+  set(in_pool_, id, false);
+  set(resident_, id, false);
   DeviceSlots& d = slots_on(device_of(id));
   --d.occupied[id.layer];
   --d.occupied_total;
@@ -143,6 +146,7 @@ void ExpertCache::adopt(ExpertId id) {
 
 void ExpertCache::loaded(ExpertId id) {
   at(id).state = State::resident;
+  if (!at(id).staged) set(resident_, id, true);
   loading_.erase(std::find(loading_.begin(), loading_.end(), id));
 }
 

@@ -7,7 +7,7 @@
 namespace expertscope::components {
 namespace {
 
-class ActivationEvictor final : public Evictor {
+class ActivationEvictor final : public ScoringEvictor<ActivationEvictor> {
  public:
   explicit ActivationEvictor(const Parameters& p) : code_(p.integer("variant") == 1) {}
 

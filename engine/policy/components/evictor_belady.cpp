@@ -7,7 +7,7 @@
 namespace expertscope::components {
 namespace {
 
-class Belady final : public Evictor {
+class Belady final : public ScoringEvictor<Belady> {
  public:
   explicit Belady(const Parameters& p) : bypass_(p.flag("bypass")) {}
   double keep_score(const PolicyContext& ctx, ExpertId id) const override {

@@ -9,14 +9,14 @@
 namespace expertscope::components {
 namespace {
 
-class Fifo final : public Evictor {
+class Fifo final : public ScoringEvictor<Fifo> {
  public:
   double keep_score(const PolicyContext& ctx, ExpertId id) const override {
     return static_cast<double>(ctx.use_of(id).load_number);
   }
 };
 
-class Lifo final : public Evictor {
+class Lifo final : public ScoringEvictor<Lifo> {
  public:
   double keep_score(const PolicyContext& ctx, ExpertId id) const override {
     return -static_cast<double>(ctx.use_of(id).load_number);
@@ -24,7 +24,7 @@ class Lifo final : public Evictor {
 };
 
 // A number from seed, layer in work and expert alone, so that a replay draws the same.
-class Random final : public Evictor {
+class Random final : public ScoringEvictor<Random> {
  public:
   explicit Random(const Parameters& p) : seed_(static_cast<std::uint64_t>(p.integer("seed"))) {}
   double keep_score(const PolicyContext& ctx, ExpertId id) const override {
@@ -41,13 +41,16 @@ class Random final : public Evictor {
 };
 
 // Uses since the last load, divided by age. The clock of variant access ticks for each demand of the expert's pool.
-class Lfru final : public Evictor {
+class Lfru final : public ScoringEvictor<Lfru> {
  public:
   explicit Lfru(const Parameters& p) : by_step_(p.integer("clock") == 1) {}
 
   void routed(const PolicyContext& ctx, const LayerRoutes& routes) override {
-    last_.resize(static_cast<std::size_t>(ctx.layers * ctx.experts), 0);
-    clock_.resize(static_cast<std::size_t>(ctx.layers), 0);
+    if (const bool global = ctx.cache->pools().global; last_.empty() || global != global_) {
+      global_ = global;  // other pools, other clocks
+      last_.assign(static_cast<std::size_t>(ctx.layers * ctx.experts), 0);
+      clock_.assign(static_cast<std::size_t>(ctx.layers), 0);
+    }
     for (const Demand& d : routes.demands) last_[ctx.index(d.expert)] = ++clock_[pool(ctx, d.expert)];
   }
 
@@ -60,12 +63,12 @@ class Lfru final : public Evictor {
  private:
   static std::size_t pool(const PolicyContext& ctx, ExpertId id) { return ctx.cache->pools().global ? 0 : id.layer; }
 
-  bool by_step_;
+  bool by_step_, global_ = false;
   std::vector<std::uint64_t> last_, clock_;
 };
 
 // SpecMD: first what its layer passed over in this forward pass, then the oldest.
-class LeastStale final : public Evictor {
+class LeastStale final : public ScoringEvictor<LeastStale> {
  public:
   double keep_score(const PolicyContext& ctx, ExpertId id) const override {
     constexpr double kBand = 1e15;

@@ -9,7 +9,7 @@
 namespace expertscope::components {
 namespace {
 
-class Edgemoe final : public Evictor {
+class Edgemoe final : public ScoringEvictor<Edgemoe> {
  public:
   explicit Edgemoe(const Parameters& p) : printed_(p.integer("variant") == 1) {}
 

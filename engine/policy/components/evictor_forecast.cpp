@@ -7,7 +7,7 @@
 namespace expertscope::components {
 namespace {
 
-class ForecastEvictor final : public Evictor {
+class ForecastEvictor final : public ScoringEvictor<ForecastEvictor> {
  public:
   explicit ForecastEvictor(const Parameters& p) : theta_(p("theta")) {}
 

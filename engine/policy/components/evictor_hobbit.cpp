@@ -8,7 +8,7 @@
 namespace expertscope::components {
 namespace {
 
-class Hobbit final : public Evictor {
+class Hobbit final : public ScoringEvictor<Hobbit> {
  public:
   explicit Hobbit(const Parameters& p)
       : weights_{.recent = p("recent"),

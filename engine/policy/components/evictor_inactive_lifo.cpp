@@ -6,7 +6,7 @@
 namespace expertscope::components {
 namespace {
 
-class InactiveLifo final : public Evictor {
+class InactiveLifo final : public ScoringEvictor<InactiveLifo> {
  public:
   double keep_score(const PolicyContext& ctx, ExpertId id) const override {
     const ExpertUse& use = ctx.use_of(id);

@@ -8,7 +8,7 @@
 namespace expertscope::components {
 namespace {
 
-class Lcu final : public Evictor {
+class Lcu final : public ScoringEvictor<Lcu> {
  public:
   explicit Lcu(const Parameters& p) : bit_ratio_(p("bit_ratio")) {}
 

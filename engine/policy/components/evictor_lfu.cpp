@@ -4,7 +4,7 @@
 namespace expertscope::components {
 namespace {
 
-class Lfu final : public Evictor {
+class Lfu final : public ScoringEvictor<Lfu> {
  public:
   explicit Lfu(const Parameters& p) : whole_session_(p.integer("history") == 1) {}
   double keep_score(const PolicyContext& ctx, ExpertId id) const override {

@@ -9,7 +9,7 @@
 namespace expertscope::components {
 namespace {
 
-class Lru final : public Evictor {
+class Lru final : public ScoringEvictor<Lru> {
  public:
   explicit Lru(const Parameters& p) : by_access_(p.integer("order") == 1) {}
   double keep_score(const PolicyContext& ctx, ExpertId id) const override {

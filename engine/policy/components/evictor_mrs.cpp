@@ -8,7 +8,7 @@
 namespace expertscope::components {
 namespace {
 
-class Mrs final : public Evictor {
+class Mrs final : public ScoringEvictor<Mrs> {
  public:
   explicit Mrs(const Parameters& p) : weight_(p("weight")), top_(p.integer("top")) {}
 

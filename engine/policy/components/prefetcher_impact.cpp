@@ -1,6 +1,8 @@
 // HybriMoE's paper (reference: policies.md B10): of what the gates of coming layers predict, copies first what shortens
 // its layer most, by the same timelines that share out a layer's work.
 #include <algorithm>
+#include <array>
+#include <unordered_map>
 
 #include "engine/policy/components/all.h"
 #include "engine/policy/components/parameters.h"
@@ -28,6 +30,10 @@ class Impact final : public Prefetcher {
         .gpu = [&](int tokens) { return static_cast<double>(machine.gpu_expert_cost_ns(tokens)); },
         .cpu = [&](int tokens) { return static_cast<double>(machine.cpu_expert_cost_ns(tokens)); },
         .move = static_cast<double>(machine.copy_cost_ns())};
+    if (const std::array<double, 3> now{costs.gpu(1), costs.cpu(1), costs.move}; now != known_for_) {
+      known_.clear();
+      known_for_ = now;
+    }
     there_.clear();
     for (const Candidate& c : candidates)
       there_.push_back({.tokens = 1, .cached = ctx.cache->at(c.expert).state != ExpertCache::State::absent});
@@ -52,20 +58,36 @@ class Impact final : public Prefetcher {
     while (first > 0 && candidates[first - 1].distance == candidates[member].distance) --first;
     while (end < candidates.size() && candidates[end].distance == candidates[member].distance) ++end;
     const std::span<ScheduledExpert> layer = std::span(there_).subspan(first, end - first);
-    const double without = timelines_schedule(layer, costs).makespan();
+    const double without = makespan(layer, costs);
     for (std::size_t i = 0; i < layer.size(); ++i) {
       gain_[first + i] = 0;
       if (layer[i].cached) continue;
       layer[i].cached = true;
-      gain_[first + i] = without - timelines_schedule(layer, costs).makespan() - (less_move_ ? costs.move : 0);
+      gain_[first + i] = without - makespan(layer, costs) - (less_move_ ? costs.move : 0);
       layer[i].cached = false;
     }
   }
+
+  // Of experts with one token each, which depends on who of them is there alone: the same few patterns come up in every
+  // layer, and a schedule takes a microsecond.
+  double makespan(std::span<const ScheduledExpert> layer, const ScheduleCosts& costs) {
+    if (layer.size() >= 64) return timelines_schedule(layer, costs).makespan();
+    std::uint64_t pattern = 1;  // of their number too
+    for (const ScheduledExpert& e : layer) pattern = pattern << 1U | (e.cached ? 1U : 0U);
+    if (known_.size() >= kMostKnown) known_.clear();
+    const auto [known, is_new] = known_.try_emplace(pattern, 0.0);
+    if (is_new) known->second = timelines_schedule(layer, costs).makespan();
+    return known->second;
+  }
+
+  static constexpr std::size_t kMostKnown = 1U << 14U;
 
   int depth_, most_;
   bool less_move_, prefill_, cancel_;
   std::vector<ScheduledExpert> there_;  // of the candidates
   std::vector<double> gain_;
+  std::unordered_map<std::uint64_t, double> known_;  // makespans
+  std::array<double, 3> known_for_{};                // with these costs
 };
 
 }  // namespace

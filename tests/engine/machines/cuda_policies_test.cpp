@@ -286,9 +286,11 @@ TEST(CudaSequences, OfAPredictedLayerRunWhatTheyDoOnAnEmulatedMachine) {
 
 TEST(CudaSequences, EachHaveTheirOwnKvMemory) {
   NEEDS_DEVICE();
-  CudaRun one(demo_model(), "on-demand", 0.25);
-  CudaRun three(demo_model(), "on-demand", 0.25, [](RunOptions& options) { options.sequences = 3; });
-  EXPECT_EQ(three.machine->memory().kv_bytes, 3 * one.machine->memory().kv_bytes);
+  const auto kv_bytes = [](int sequences) {
+    CudaRun run(demo_model(), "on-demand", 0.25, [&](RunOptions& options) { options.sequences = sequences; });
+    return run.machine->memory().kv_bytes;
+  };
+  EXPECT_EQ(kv_bytes(3), 3 * kv_bytes(1));
 }
 
 // --- host memory that holds a part of the experts

@@ -20,6 +20,20 @@ bool decodes(const RecordedEvents& e, std::uint32_t step) {
   return e.steps[step].phase == Phase::decode;
 }
 
+// With a link and, as on a Jetson, without one.
+TEST(Inexact, PoliciesRunWithExpertsInStorage) {
+  for (const char* profile : {"rtx4090-pcie4", "jetson-orin"}) {
+    for (const char* policy : {"hobbit", "adapmoe", "daop", "edgemoe:precision=lowered"}) {
+      SCOPED_TRACE(std::string(policy) + " on " + profile);
+      EmulatedRun run(policy, 0.25, load_profile(profile), "mixtral-8x7b-q4", 1, 6'000'000'000);
+      EXPECT_EQ(run.generate(kTale, 12).size(), 12U);
+      std::int64_t reads = 0;
+      for (const CopyRecord& c : run.events.copies) reads += c.lane == Lane::storage;
+      EXPECT_GT(reads, 0);
+    }
+  }
+}
+
 TEST(Daop, ComputesEarlyFromTheFirstPredictedLayerOnAndNeverInPrompts) {
   const RecordedEvents e = run_of("daop", 0.375);
   EXPECT_GT(e.count(Outcome::cpu_early), 0);

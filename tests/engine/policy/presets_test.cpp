@@ -7,6 +7,7 @@
 #include <gtest/gtest.h>
 #include <nlohmann/json.hpp>
 
+#include "engine/policy/policy.h"
 #include "tests/engine/emulated_run.h"
 
 namespace expertscope {
@@ -39,8 +40,11 @@ constexpr int kSchedules = 10;
 constexpr int kSchedules = 200;
 #endif
 
-// Changes of policy, cache size and content at random token boundaries.
-TEST(Presets, EveryExactPresetGivesTheTokensOfResidentUnderRandomSchedules) {
+class PresetSchedules : public testing::TestWithParam<int> {};  // a share of the schedules
+constexpr int kShares = 8;
+
+// Changes of policy, cache size and content at random token boundaries; every preset begins some schedule.
+TEST_P(PresetSchedules, EveryExactPresetGivesTheTokensOfResident) {
   constexpr int kTokens = 10;
   EmulatedRun resident("resident", 1);
   std::vector<std::vector<std::int32_t>> expected;
@@ -48,8 +52,7 @@ TEST(Presets, EveryExactPresetGivesTheTokensOfResidentUnderRandomSchedules) {
   for (const std::string& p : prompts) expected.push_back(resident.generate(p, kTokens));
 
   const std::vector<std::string> policies = live_presets(true);
-  std::set<std::string> taken;
-  for (int schedule = 0; schedule < kSchedules; ++schedule) {
+  for (int schedule = GetParam(); schedule < kSchedules; schedule += kShares) {
     std::uint64_t random = static_cast<std::uint64_t>(schedule) * 0x9e3779b97f4a7c15ULL + 1;
     const auto draw = [&](std::size_t n) {
       random = random * 6364136223846793005U + 1442695040888963407U;
@@ -57,13 +60,11 @@ TEST(Presets, EveryExactPresetGivesTheTokensOfResidentUnderRandomSchedules) {
     };
     std::string history = policies[static_cast<std::size_t>(schedule) % policies.size()];
     const double first_ratio = static_cast<double>(draw(9)) / 8;
-    taken.insert(history);
     EmulatedRun r(history, first_ratio, schedule % 4 == 3 ? "a6000x4-pcie4" : "rtx4090-pcie4");
     history += " at " + std::to_string(first_ratio);
     r.runner().set_boundary_hook([&](std::uint32_t, TimeNs) {
       if (draw(3) == 0) {
         const std::string& policy = policies[draw(policies.size())];
-        taken.insert(policy);
         history += ", " + policy;
         r.runner().apply({.kind = CommandKind::set_policy, .text = policy});
       }
@@ -78,8 +79,8 @@ TEST(Presets, EveryExactPresetGivesTheTokensOfResidentUnderRandomSchedules) {
     const std::size_t prompt = draw(prompts.size());
     ASSERT_EQ(r.generate(prompts[prompt], kTokens), expected[prompt]) << history;
   }
-  EXPECT_EQ(taken.size(), policies.size());
 }
+INSTANTIATE_TEST_SUITE_P(Share, PresetSchedules, testing::Range(0, kShares));
 
 TEST(Presets, AReplayUnderItsOwnPresetIsTheRunItself) {
   for (const std::string& policy : live_presets(true)) {
@@ -95,19 +96,53 @@ TEST(Presets, AReplayUnderItsOwnPresetIsTheRunItself) {
   }
 }
 
-TEST(Presets, TheOracleCopiesNoMoreThanAnyPresetThatFetchesEveryDemand) {
-  const RecordedEvents recorded = run("on-demand", 0.25, 24);
-  for (double ratio : {0.0, 0.125, 0.25, 0.5, 1.0}) {
-    const std::int64_t least = replayed(recorded.recorded(), "belady", ratio).expert_copies();
+// --- the oracle
+
+const std::map<std::string, std::vector<std::string>>& workloads() {
+  static const std::map<std::string, std::vector<std::string>> texts =
+      nlohmann::json::parse(std::ifstream(std::string(ES_ASSETS_DIR) + "/model/workloads.json"));
+  return texts;
+}
+std::vector<std::string> workload_names() {
+  std::vector<std::string> names;
+  for (const auto& [name, texts] : workloads()) names.push_back(name);
+  return names;
+}
+
+// Its demands run on the GPU alone, as the router wants them, from copies at native precision.
+bool fetches_every_demand_at_native_precision(const PresetDecl& preset) {
+  const Policy policy(parse_policy_spec(preset.name));
+  return policy.exact() && policy.spec.components[static_cast<std::size_t>(ComponentKind::placer)] == "fetch";
+}
+
+class Workload : public testing::TestWithParam<std::string> {};
+
+TEST_P(Workload, TheOracleCopiesNoMoreExpertsThanAnyPresetThatFetchesEveryDemandAtNativePrecision) {
+  EmulatedRun live("on-demand", 0.25);
+  for (const std::string& text : workloads().at(GetParam())) live.generate(text.substr(0, 400), 8);
+  const RecordedRun recorded = live.events.recorded();
+  int compared = 0;
+  for (double ratio : {0.0, 0.125, 0.25, 0.5, 0.75, 1.0}) {
+    const std::int64_t least = replayed(recorded, "belady", ratio).expert_copies();
     for (const PresetDecl& p : preset_decls()) {
       const ReplayRequest request{.policy = parse_policy_spec(p.name), .cache_ratio = ratio};
-      if (!p.exact || !why_not(recorded.recorded(), request).empty()) continue;
-      const RecordedEvents events = replayed(recorded.recorded(), std::string(p.name), ratio);
-      if (events.count(Outcome::cpu) > 0) continue;
+      if (!fetches_every_demand_at_native_precision(p) || !why_not(recorded, request).empty()) continue;
+      const RecordedEvents events = replayed(recorded, std::string(p.name), ratio);
+      EXPECT_EQ(events.count(Outcome::gpu) + events.count(Outcome::fetched) + events.count(Outcome::streamed),
+                static_cast<std::int64_t>(events.demands.size()))
+          << p.name;
       EXPECT_LE(least, events.expert_copies()) << p.name << " at " << ratio;
+      ++compared;
     }
   }
+  EXPECT_GT(compared, 50);
 }
+INSTANTIATE_TEST_SUITE_P(Of, Workload, testing::ValuesIn(workload_names()),
+                         [](const testing::TestParamInfo<std::string>& workload) {
+                           std::string name = workload.param;
+                           std::erase_if(name, [](char c) { return std::isalnum(static_cast<unsigned char>(c)) == 0; });
+                           return name;
+                         });
 
 TEST(Presets, EveryDemandEndsInOneWay) {
   for (const std::string& policy : live_presets(true)) {

@@ -1,11 +1,13 @@
 // Every inexact action is counted, and what makes a policy inexact can be turned off.
 #include "engine/inexact.h"
 
+#include <algorithm>
 #include <map>
 #include <set>
 
 #include <gtest/gtest.h>
 
+#include "engine/machines/layer_routing.h"
 #include "engine/run/exact_shadow.h"
 #include "tests/engine/emulated_run.h"
 
@@ -97,6 +99,46 @@ TEST(Inexact, EveryTokenThatABypassedRouterDecodedIsCounted) {
     EXPECT_EQ(recorded_inexact(daop.run.events), decoded) << ratio;
     EXPECT_GT(daop.quality.kl_sum, 0) << ratio;
   }
+}
+
+// Greedy tokens where weak second choices are left out, by the arithmetic alone.
+std::vector<std::int32_t> without_weak_choices(std::vector<std::int32_t> ids, int tokens, float zero_below) {
+  const ModelDescription& d = demo_model().description();
+  ThreadPool pool(1);
+  Arithmetic arithmetic(demo_model(), pool, EmulatedRun::kChunk, 1);
+  std::vector<std::int32_t> output;
+  for (int position = 0; static_cast<int>(output.size()) < tokens;) {
+    std::vector<TokenInput> step;
+    for (std::int32_t id : ids) step.push_back({.id = id, .position = position++});
+    step.back().wants_logits = true;
+    arithmetic.begin_step(step);
+    for (int l = 0; l < d.layers; ++l) {
+      arithmetic.attention(l);
+      arithmetic.router(l);
+      for (int t = 0; t < static_cast<int>(step.size()); ++t) {
+        RouteRecord r = route_record(d.router, 0, l, t, arithmetic.router_logits(t));
+        for (int k = 0; k < r.picks; ++k) {
+          float& weight = r.weight[static_cast<std::size_t>(k)];
+          if (k > 0 && weight < zero_below) weight = 0;
+          const Arithmetic::ExpertRow row{t, k};
+          const ExpertId id{static_cast<std::uint16_t>(l), r.expert[static_cast<std::size_t>(k)]};
+          if (weight > 0) arithmetic.expert(l, demo_model().expert_blob(id), {&row, 1});
+        }
+        arithmetic.combine(l, t, {r.weight.data(), r.picks});
+      }
+    }
+    arithmetic.head();
+    const std::span<const float> logits = arithmetic.logits(static_cast<int>(step.size()) - 1);
+    output.push_back(static_cast<std::int32_t>(std::ranges::max_element(logits) - logits.begin()));
+    ids = {output.back()};
+  }
+  return output;
+}
+
+TEST(Inexact, WhatAGateLeavesOutIsNotInTheSum) {
+  EmulatedRun run("on-demand:gate=pruned,gate.share=0,gate.zero_below=0.45", 0.25);
+  const auto expected = without_weak_choices(demo_model().tokenizer().encode(kTale), 12, 0.45f);
+  EXPECT_EQ(run.generate(kTale, 12), expected);
 }
 
 // The device starts by itself what was decided a layer ahead, in the version that is resident.

@@ -1,0 +1,66 @@
+// Who leaves a pool first. A layer's plan may ask a pool for many victims; the pool is looked through once, and the few
+// that would leave first are kept in order until the plan is made.
+#pragma once
+
+#include <cstdint>
+#include <vector>
+
+#include "engine/ids.h"
+
+namespace expertscope {
+
+struct Victim {
+  int held = 0;      // 0: held for no coming layer; else 1 for the farthest layer and more for nearer ones
+  double score = 0;  // the evictor's keep score
+  std::uint64_t last_use = 0;
+  ExpertId id;
+
+  // Leaves earlier; ties: older last use, then lower layer and expert.
+  friend bool operator<(const Victim& a, const Victim& b) {
+    if (a.held != b.held) return a.held < b.held;
+    if (a.score != b.score) return a.score < b.score;
+    return a.last_use != b.last_use ? a.last_use < b.last_use : a.id < b.id;
+  }
+};
+
+class Victims {
+ public:
+  // For plan number `plan` nothing is kept yet.
+  void begin(std::uint64_t plan);
+  bool begun(std::uint64_t plan) const { return plan_ == plan; }
+
+  // Whether an expert with that score leaves after all that are kept, held or not; then it is left out.
+  bool leaves_out(double score) {
+    if (kept_.empty() || (kept_.size() < kMostKept && !left_some_out_)) return false;
+    const bool later = kept_.front().held == 0 && score > kept_.front().score;
+    left_some_out_ |= later;
+    return later;
+  }
+  void offer(const Victim& v) {
+    const bool last = kept_.empty() || kept_.front() < v;
+    if (last && (left_some_out_ || kept_.size() == kMostKept)) {
+      left_some_out_ = true;
+    } else {
+      keep(v);
+    }
+  }
+
+  bool empty() const { return kept_.empty(); }
+  Victim take_first() {
+    const Victim first = kept_.back();
+    kept_.pop_back();
+    return first;
+  }
+  // Some that were offered are not kept: when it is empty, the pool must be looked through again.
+  bool left_some_out() const { return left_some_out_; }
+
+ private:
+  static constexpr std::size_t kMostKept = 16;  // more than most layers evict
+  void keep(const Victim&);
+
+  std::uint64_t plan_ = 0;
+  bool left_some_out_ = false;  // each of them leaves later than all that are kept
+  std::vector<Victim> kept_;    // who leaves first comes last
+};
+
+}  // namespace expertscope
