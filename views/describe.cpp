@@ -145,13 +145,14 @@ Description describe_copy(const Trace& trace, const CopyRecord& copy, PrefetchFa
     d.expert = ExpertId{copy.layer, copy.expert};
     d.title += " " + expert_name(*d.expert);
   }
-  d.lines = {{"took", format_duration(ns)},
-             {"queued", format_duration(std::max<TimeNs>(0, copy.start_ns - copy.issued_ns))},
-             {"bytes", format_bytes(static_cast<double>(copy.bytes))},
-             {"rate", rate_against(per_second(copy.bytes, ns),
-                                   copy.lane == Lane::h2d ? trace.info.h2d_bytes_per_s / std::max(1, trace.info.gpus) : 0)},
-             {"issued in",
-              step_name(trace, copy.step) + (copy.slot != kNone16 ? fmt::format(", for slot {}", copy.slot) : "")}};
+  d.lines = {
+      {"took", format_duration(ns)},
+      {"queued", format_duration(std::max<TimeNs>(0, copy.start_ns - copy.issued_ns))},
+      {"bytes", format_bytes(static_cast<double>(copy.bytes))},
+      {"rate", rate_against(per_second(copy.bytes, ns),
+                            copy.lane == Lane::h2d ? trace.info.h2d_bytes_per_s / std::max(1, trace.info.gpus) : 0)},
+      {"issued in",
+       step_name(trace, copy.step) + (copy.slot != kNone16 ? fmt::format(", for slot {}", copy.slot) : "")}};
   if (copy.precision != Precision::native) d.lines.emplace_back("precision", std::string(name(copy.precision)));
   if (copy.reason == CopyReason::prefetch)
     d.lines.emplace_back("prefetch", std::string(name(fate)));

@@ -136,7 +136,9 @@ TEST_P(CudaTypes, SayWhatTheCpuSays) {
     SCOPED_TRACE(policy);
     CudaRun run(model, policy, policy == std::string("resident") ? 1 : 0.25);
     EXPECT_EQ(run.runner->run_prompt(prompt, 8)[0], expected.tokens[0]);
-    EXPECT_LT(difference(expected.logits, run.events.logits.at(0)), prompt_tokens == 1 ? 3e-3 : prompt_tokens < 64 ? 1e-3 : 1e-2);
+    EXPECT_LT(difference(expected.logits, run.events.logits.at(0)), prompt_tokens == 1   ? 3e-3
+                                                                    : prompt_tokens < 64 ? 1e-3
+                                                                                         : 1e-2);
   }
   std::filesystem::remove_all(folder);
 }
