@@ -71,10 +71,14 @@ struct GroupScales {
     std::memcpy(min, words + 2, 8);
   }
 };
-HWY_INLINE float of_minima(const GroupScales& groups, const float* sums) {
-  float sum = 0;
-  for (int j = 0; j < 8; ++j) sum += static_cast<float>(groups.min[j]) * sums[j];
-  return sum;
+// What the minima of a block's groups take away, a lane for each.
+const hn::FixedTag<float, 8> kGroups;
+using Less = hn::Vec<decltype(kGroups)>;
+HWY_INLINE void take_minima(const GroupScales& groups, float scale, const float* sums, Less& less) {
+  const hn::Rebind<std::int32_t, decltype(kGroups)> ints;
+  const hn::Rebind<std::uint8_t, decltype(kGroups)> bytes;
+  const Less minima = hn::ConvertTo(kGroups, hn::PromoteTo(ints, hn::LoadU(bytes, groups.min)));
+  less = hn::MulAdd(hn::Mul(minima, hn::Set(kGroups, scale)), hn::LoadU(kGroups, sums), less);
 }
 
 // Bit `Bit` of each byte, as 16 or 0.
@@ -93,12 +97,13 @@ HWY_INLINE Bytes shifted(Bytes v) {  // what comes in from a neighbour is for th
   return hn::BitCast(kBytes, hn::ShiftRight<Bits>(hn::BitCast(pairs, v)));
 }
 
-// A product of a row: block by block, `block` of 256 columns, their activations, and where sums go. At most 2^30 in a
+// A product of a row: block by block, `block` of 256 columns, their activations, and where sums go. Types whose scales
+// are a plane of one for each 32 columns may end within a block. At most 2^30 in a
 // lane of 32 bits: 15 bits of activation, 6 of scale, 5 of quant, twice, eight times.
 struct Q4K {
-  static constexpr int kBytesOfBlock = 144;
+  static constexpr int kBytesOfBlock = 144, kScalesOfBlock = 1;
   static HWY_INLINE void block(const std::byte* p, const std::byte*, const std::int16_t* x, float scale,
-                               const float* sums, Floats& total, float& less) {
+                               const float* sums, Floats& total, Less& less) {
     const GroupScales groups(p);
     const std::byte* quants = p + 16;
     Ints even = hn::Zero(kInts), odd = hn::Zero(kInts);
@@ -111,12 +116,12 @@ struct Q4K {
       }
     }
     add_scaled(hn::Add(even, odd), scale * half_at(p), total);
-    less += half_at(p + 2) * of_minima(groups, sums);
+    take_minima(groups, half_at(p + 2), sums, less);
   }
 };
 
 struct Q5K {
-  static constexpr int kBytesOfBlock = 176;
+  static constexpr int kBytesOfBlock = 176, kScalesOfBlock = 1;
   template <int J>
   static HWY_INLINE void groups_of(const std::byte* p, const GroupScales& groups, const std::int16_t* x, Ints& even,
                                    Ints& odd) {
@@ -129,7 +134,7 @@ struct Q5K {
     }
   }
   static HWY_INLINE void block(const std::byte* p, const std::byte*, const std::int16_t* x, float scale,
-                               const float* sums, Floats& total, float& less) {
+                               const float* sums, Floats& total, Less& less) {
     const GroupScales groups(p);
     Ints even = hn::Zero(kInts), odd = hn::Zero(kInts);
     groups_of<0>(p, groups, x, even, odd);
@@ -137,12 +142,12 @@ struct Q5K {
     groups_of<2>(p, groups, x, even, odd);
     groups_of<3>(p, groups, x, even, odd);
     add_scaled(hn::Add(even, odd), scale * half_at(p), total);
-    less += half_at(p + 2) * of_minima(groups, sums);
+    take_minima(groups, half_at(p + 2), sums, less);
   }
 };
 
 struct Q6K {
-  static constexpr int kBytesOfBlock = 208;  // ql[128] qh[64] scales[16]; d is in the other plane
+  static constexpr int kBytesOfBlock = 208, kScalesOfBlock = 1;  // ql[128] qh[64] scales[16]; d is in the other plane
   // 32 quants, less 32, times the scales of their two halves.
   static HWY_INLINE void quarter(Bytes quants, Bytes tops, const std::byte* scales, const std::int16_t* x, int i,
                                  Ints& sum) {
@@ -156,7 +161,7 @@ struct Q6K {
     add(scaled, x + i * kLanes, sum);
   }
   static HWY_INLINE void block(const std::byte* p, const std::byte* d, const std::int16_t* x, float scale, const float*,
-                               Floats& total, float&) {
+                               Floats& total, Less&) {
     for (int half = 0; half < 2; ++half) {
       const std::byte *ql = p + 64 * half, *qh = p + 128 + 32 * half, *scales = p + 192 + 8 * half;
       const std::int16_t* at = x + 128 * half;
@@ -177,9 +182,9 @@ struct Q6K {
 };
 
 struct Q80 {
-  static constexpr int kBytesOfBlock = 256;
+  static constexpr int kBytesOfBlock = 256, kScalesOfBlock = 8;
   static HWY_INLINE void block(const std::byte* p, const std::byte* d, const std::int16_t* x, float scale, const float*,
-                               Floats& total, float&, int groups = 8) {
+                               Floats& total, Less&, int groups) {
     for (int j = 0; j < groups; ++j) {
       Ints sum = hn::Zero(kInts);
       for (int i = 0; i < kPieces; ++i) {
@@ -192,9 +197,9 @@ struct Q80 {
 };
 
 struct Q40 {
-  static constexpr int kBytesOfBlock = 128;
+  static constexpr int kBytesOfBlock = 128, kScalesOfBlock = 8;
   static HWY_INLINE void block(const std::byte* p, const std::byte* d, const std::int16_t* x, float scale, const float*,
-                               Floats& total, float&, int groups = 8) {
+                               Floats& total, Less&, int groups) {
     alignas(64) std::uint8_t quants[kGroup];
     const hn::FixedTag<std::uint8_t, 16> half;
     for (int j = 0; j < groups; ++j) {
@@ -221,21 +226,19 @@ void rows(const WeightView& w, int begin, int end, const IntegerRow& x, float* y
     const std::byte* p = w.quants + row * quants;
     const std::byte* d = w.scales + (w.scales == nullptr ? 0 : row * scales);
     Floats total = hn::Zero(kFloats);
-    float less = 0;
+    Less less = hn::Zero(kGroups);
     for (int b = 0; b < blocks; ++b, p += Type::kBytesOfBlock) {
       for (int line = 0; line < Type::kBytesOfBlock; line += 64) __builtin_prefetch(p + kAhead + line);
       const auto at = static_cast<std::size_t>(b);
       const std::int16_t* values = x.values.data() + at * kBlock;
       const float* sums = x.sums.data() + at * 8;
-      if constexpr (Type::kBytesOfBlock == 256 || Type::kBytesOfBlock == 128) {
-        Type::block(p, d, values, x.scales[at], sums, total, less, std::min(8, w.cols / kGroup - 8 * b));
-        d += 16;
-      } else {
+      if constexpr (Type::kScalesOfBlock == 1)
         Type::block(p, d, values, x.scales[at], sums, total, less);
-        d += 2;
-      }
+      else
+        Type::block(p, d, values, x.scales[at], sums, total, less, std::min(8, w.cols / kGroup - 8 * b));
+      d += 2 * Type::kScalesOfBlock;
     }
-    y[row] = hn::GetLane(hn::SumOfLanes(kFloats, total)) - less;
+    y[row] = hn::GetLane(hn::SumOfLanes(kFloats, total)) - hn::GetLane(hn::SumOfLanes(kGroups, less));
   }
 }
 

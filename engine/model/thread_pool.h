@@ -23,8 +23,8 @@ class ThreadPool {
 
   int threads() const { return static_cast<int>(workers_.size()) + 1; }
 
-  // How long workers look before they sleep, 50 us unless told. Waking them takes as long as an expert's product, so
-  // who has a loop every few hundred microseconds and cores to spare says a longer time. Any thread.
+  // How long workers look before they sleep, 50 us unless told. Who has a loop every few hundred microseconds and cores
+  // to spare says a longer time, so that they need not be woken for each. Any thread.
   void stay_awake(std::chrono::microseconds time) { awake_.store(time); }
 
   // Calls body(item, thread) for every item in [0, items), in any order and on any thread; `thread` in [0, threads())

@@ -7,16 +7,23 @@
 #include "engine/assert.h"
 
 namespace expertscope {
-namespace {
 
-SlotId take_last(std::vector<SlotId>& free) {
+void ExpertCache::SlotList::add(std::span<const SlotId> slots) {
+  free.insert(free.begin(), slots.rbegin(), slots.rend());
+  count += static_cast<int>(slots.size());
+}
+
+SlotId ExpertCache::SlotList::take() {
   ES_ASSERT(!free.empty(), "no free slot");
   const SlotId slot = free.back();
   free.pop_back();
   return slot;
 }
 
-}  // namespace
+SlotId ExpertCache::SlotList::remove() {
+  --count;
+  return take();
+}
 
 ExpertCache::ExpertCache(int layers, int experts)
     : layers_(layers),
@@ -46,21 +53,8 @@ int ExpertCache::pool_slots(int device) const {
 
 int ExpertCache::slot_count() const {
   int sum = 0;
-  for (const DeviceSlots& d : slots_) sum += d.count;
+  for (const DeviceSlots& d : slots_) sum += d.main.count;
   return sum;
-}
-
-void ExpertCache::add_slots(int device, std::span<const SlotId> slots) {
-  // Taken from the back: the lowest number first.
-  DeviceSlots& d = slots_on(device);
-  d.free.insert(d.free.begin(), slots.rbegin(), slots.rend());
-  d.count += static_cast<int>(slots.size());
-}
-
-SlotId ExpertCache::take_free_slot(int device) {
-  DeviceSlots& d = slots_on(device);
-  --d.count;
-  return take_last(d.free);
 }
 
 std::size_t ExpertCache::pool_number(ExpertId id) const {
@@ -77,15 +71,11 @@ int ExpertCache::occupied(ExpertId id) const {
 }
 
 bool ExpertCache::pool_has_room(ExpertId id) const {
-  return !slots_on(device_of(id)).free.empty() && occupied(id) < pool_room(id);
+  return !slots_on(device_of(id)).main.free.empty() && occupied(id) < pool_room(id);
 }
 
 int ExpertCache::pool_overflow(ExpertId id) const {
   return occupied(id) - pool_room(id);
-}
-
-SlotId ExpertCache::free_slot(ExpertId incoming) {
-  return take_last(slots_on(device_of(incoming)).free);
 }
 
 void ExpertCache::enter_pool(ExpertId id) {
@@ -112,22 +102,10 @@ void ExpertCache::start_loading(ExpertId id, SlotId slot, CopyReason reason) {
   loading_.push_back(id);
 }
 
-void ExpertCache::add_staged_slots(int device, std::span<const SlotId> slots) {
-  DeviceSlots& d = slots_on(device);
-  d.staged_free.insert(d.staged_free.begin(), slots.rbegin(), slots.rend());
-  d.staged_count += static_cast<int>(slots.size());
-}
-
-SlotId ExpertCache::take_staged_slot(int device) {
-  DeviceSlots& d = slots_on(device);
-  --d.staged_count;
-  return take_last(d.staged_free);
-}
-
 void ExpertCache::start_staging(ExpertId id, CopyReason reason, std::uint64_t expected_tick) {
   ES_ASSERT(at(id).state == State::absent, "loads an expert that is already there");
   at(id) = {.state = State::loading,
-            .slot = take_last(slots_on(device_of(id)).staged_free),
+            .slot = slots_on(device_of(id)).staging.take(),
             .reason = reason,
             .staged = true,
             .expected_tick = expected_tick};
@@ -138,7 +116,7 @@ void ExpertCache::start_staging(ExpertId id, CopyReason reason, std::uint64_t ex
 void ExpertCache::adopt(ExpertId id) {
   Entry& e = at(id);
   ES_ASSERT(e.staged, "adopts an expert that is not staged");
-  slots_on(device_of(id)).staged_free.push_back(free_slot(id));
+  slots_on(device_of(id)).staging.free.push_back(free_slot(id));
   staged_.erase(std::find(staged_.begin(), staged_.end(), id));
   e.staged = false;
   enter_pool(id);
@@ -157,11 +135,11 @@ SlotId ExpertCache::release(ExpertId id) {
   at(id) = {};
   if (e.staged) {
     staged_.erase(std::find(staged_.begin(), staged_.end(), id));
-    slots_on(device_of(id)).staged_free.push_back(e.slot);
+    slots_on(device_of(id)).staging.free.push_back(e.slot);
     return e.slot;
   }
   leave_pool(id);
-  slots_on(device_of(id)).free.push_back(e.slot);
+  slots_on(device_of(id)).main.free.push_back(e.slot);
   return e.slot;
 }
 

@@ -57,9 +57,9 @@ class ExpertCache {
   const Pools& pools() const { return pools_; }  // of all GPUs together
   int pool_slots(int device) const;              // of all its pools
   int slot_count() const;
-  int slot_count(int device) const { return slots_on(device).count; }
-  void add_slots(int device, std::span<const SlotId> slots);
-  SlotId take_free_slot(int device);        // one that no expert occupies; removes it from the cache
+  int slot_count(int device) const { return slots_on(device).main.count; }
+  void add_slots(int device, std::span<const SlotId> slots) { slots_on(device).main.add(slots); }
+  SlotId take_free_slot(int device) { return slots_on(device).main.remove(); }
   bool pool_has_room(ExpertId) const;       // it may be loaded without an eviction
   int pool_overflow(ExpertId) const;        // experts too many in its pool since that became smaller
   int pool_room(ExpertId) const;            // experts that its pool may hold
@@ -79,13 +79,13 @@ class ExpertCache {
 
   // --- changes
   void start_loading(ExpertId, SlotId, CopyReason);  // the slot must be free: take one with free_slot()
-  SlotId free_slot(ExpertId incoming);               // on its GPU; asserts that there is one
+  SlotId free_slot(ExpertId incoming) { return slots_on(device_of(incoming)).main.take(); }  // on its GPU
 
   // --- experts that were copied early and wait in staging slots until they are used
-  int staged_slot_count(int device) const { return slots_on(device).staged_count; }
-  void add_staged_slots(int device, std::span<const SlotId> slots);
-  SlotId take_staged_slot(int device);  // a free one; removes it from the cache
-  bool has_staged_slot(ExpertId incoming) const { return !slots_on(device_of(incoming)).staged_free.empty(); }
+  int staged_slot_count(int device) const { return slots_on(device).staging.count; }
+  void add_staged_slots(int device, std::span<const SlotId> slots) { slots_on(device).staging.add(slots); }
+  SlotId take_staged_slot(int device) { return slots_on(device).staging.remove(); }
+  bool has_staged_slot(ExpertId incoming) const { return !slots_on(device_of(incoming)).staging.free.empty(); }
   void start_staging(ExpertId, CopyReason, std::uint64_t expected_tick);
   const std::vector<ExpertId>& staged() const { return staged_; }
   // The expert joins its pool, which must have room; a free slot of the pool becomes a staging slot.
@@ -104,9 +104,16 @@ class ExpertCache {
 
  private:
   std::size_t index(ExpertId id) const { return static_cast<std::size_t>(id.layer * experts_ + id.expert); }
+  // Slots of one kind on one GPU, and those of them that no expert occupies.
+  struct SlotList {
+    int count = 0;
+    std::vector<SlotId> free;  // taken from the back: the lowest number first
+    void add(std::span<const SlotId>);
+    SlotId take();    // for an expert; asserts that there is one
+    SlotId remove();  // a free one leaves the list
+  };
   struct DeviceSlots {
-    int count = 0, staged_count = 0;
-    std::vector<SlotId> free, staged_free;
+    SlotList main, staging;
     Pools pools;
     std::vector<int> occupied;  // experts in pools, by layer
     int occupied_total = 0;

@@ -106,6 +106,16 @@ __device__ __forceinline__ std::uint64_t blob_of(const Choice& choice, int rank)
   return fresh(choice.table + __shfl_sync(0xffffffffu, pick.expert, rank));
 }
 
+// The rank whose rows a block works on and its expert's blob, 0 where that is not there.
+struct RankOfBlock {
+  int rank;
+  std::uint64_t blob;
+};
+__device__ __forceinline__ RankOfBlock rank_of_block(const OneRun& run, int block) {
+  const int rank = run.blob != 0 ? run.rank : block / run.blocks_of_rank;
+  return {rank, run.blob != 0 ? run.blob : blob_of(run.choice, rank)};
+}
+
 // Where gate and up are of different types, up's launch finds what gate's left.
 enum class Half { both, gate, up };
 
@@ -118,8 +128,7 @@ __global__ void __launch_bounds__(kThreads, 2) gate_up_one_kernel(OneRun run, St
   stamp_start(stamp);
   if (run.mails && blockIdx.x == 0) return post(run.choice, run.mail);
   const int block = static_cast<int>(blockIdx.x) - (run.mails ? 1 : 0);
-  const int rank = run.blob != 0 ? run.rank : block / run.blocks_of_rank;
-  const std::uint64_t blob = run.blob != 0 ? run.blob : blob_of(run.choice, rank);
+  const auto [rank, blob] = rank_of_block(run, block);
   if (blob == 0) return;
   const DeviceMatrix gate = in_blob(run.layout.gate, blob), up = in_blob(run.layout.up, blob);
   float* hidden = run.hidden + static_cast<std::int64_t>(rank) * gate.rows;
@@ -154,8 +163,7 @@ __global__ void __launch_bounds__(kThreads, 2) gate_up_tiles_kernel(OneRun run, 
   stamp_start(stamp);
   if (run.mails && blockIdx.x == 0) return post(run.choice, run.mail);
   const int block = static_cast<int>(blockIdx.x) - (run.mails ? 1 : 0);
-  const int rank = run.blob != 0 ? run.rank : block / run.blocks_of_rank;
-  const std::uint64_t blob = run.blob != 0 ? run.blob : blob_of(run.choice, rank);
+  const auto [rank, blob] = rank_of_block(run, block);
   if (blob == 0) return;
   const DeviceMatrix gate = in_blob(run.layout.gate, blob), up = in_blob(run.layout.up, blob);
   const int cols = gate.cols, sharers = sharers_of(cols), warp = static_cast<int>(threadIdx.x) / 32;
@@ -188,8 +196,7 @@ __global__ void __launch_bounds__(kThreads, 2) gate_up_tiles_kernel(OneRun run, 
 template <typename D>
 __global__ void __launch_bounds__(kThreads, 2) down_one_kernel(OneRun run, Stamp stamp) {
   extern __shared__ float4 staged[];
-  const int rank = run.blob != 0 ? run.rank : static_cast<int>(blockIdx.x) / run.blocks_of_rank;
-  const std::uint64_t blob = run.blob != 0 ? run.blob : blob_of(run.choice, rank);
+  const auto [rank, blob] = rank_of_block(run, static_cast<int>(blockIdx.x));
   const DeviceMatrix down = in_blob(run.layout.down, blob);
   const DeviceMatrix m[2] = {down, down};
   auto stream = row_stream<D, 2>(
@@ -216,8 +223,7 @@ __global__ void __launch_bounds__(kThreads, 2) down_one_kernel(OneRun run, Stamp
 template <typename D>
 __global__ void __launch_bounds__(kThreads, 2) down_tiles_kernel(OneRun run, Stamp stamp) {
   extern __shared__ uint4 tile_x[];
-  const int rank = run.blob != 0 ? run.rank : static_cast<int>(blockIdx.x) / run.blocks_of_rank;
-  const std::uint64_t blob = run.blob != 0 ? run.blob : blob_of(run.choice, rank);
+  const auto [rank, blob] = rank_of_block(run, static_cast<int>(blockIdx.x));
   const DeviceMatrix down = in_blob(run.layout.down, blob);
   const int cols = down.cols, sharers = sharers_of(cols), warp = static_cast<int>(threadIdx.x) / 32;
   const int tiles = blob != 0 ? (down.rows + kTileRows - 1) / kTileRows : 0, together = kWarps / sharers;

@@ -1,5 +1,5 @@
-// Products of matrices with one row of activations, for decode: a warp streams the bytes of its rows through registers,
-// always some chunks ahead of the arithmetic. Device code only.
+// Products of matrices that are not quantised (others: row_tiles.cuh) with one row of activations, for decode: a warp
+// streams the bytes of its rows through registers, always some chunks ahead of the arithmetic. Device code only.
 //
 // The activations lie in shared memory in the order in which lanes read them, so that eight neighbouring lanes read
 // 128 neighbouring bytes: by column, lanes that read chunks of 32 would all meet in a few banks.

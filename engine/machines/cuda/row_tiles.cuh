@@ -69,13 +69,22 @@ struct TileNeighbours {
   static __device__ __forceinline__ int column_of(int t, int run) { return 64 * t + 4 * run; }
 };
 
+// Of types whose blocks of 32 have one scale each: two blocks a lane.
+struct TileOfBlocks : TileNeighbours {
+  using Scales = __half2[2];
+  template <typename Raw>
+  static __device__ __forceinline__ void scales(const Raw& raw, int, Scales& s) {
+#pragma unroll
+    for (int i = 0; i < 2; ++i) s[i] = __half2half2(__ushort_as_half(static_cast<unsigned short>(raw.d[i])));
+  }
+};
+
 template <>
-struct TileDecoder<TensorType::q8_0> : TileNeighbours {
+struct TileDecoder<TensorType::q8_0> : TileOfBlocks {
   struct Raw {
     uint4 v[4];
     std::uint32_t d[2];
   };
-  using Scales = __half2[2];
   static __device__ __forceinline__ Raw load(const DeviceMatrix& m, int row, int unit, int t) {
     Raw raw = {};
     const std::int64_t first = static_cast<std::int64_t>(row) * (m.cols / kChunk);
@@ -89,10 +98,6 @@ struct TileDecoder<TensorType::q8_0> : TileNeighbours {
     }
     return raw;
   }
-  static __device__ __forceinline__ void scales(const Raw& raw, int, Scales& s) {
-#pragma unroll
-    for (int i = 0; i < 2; ++i) s[i] = __half2half2(__ushort_as_half(static_cast<unsigned short>(raw.d[i])));
-  }
   static __device__ __forceinline__ void weights(const Raw& raw, const Scales& s, int run, std::uint32_t& even,
                                                  std::uint32_t& odd) {
     const std::uint32_t word = halves::word(raw.v[run / 4], run % 4) ^ 0x80808080u;  // q + 128
@@ -102,12 +107,11 @@ struct TileDecoder<TensorType::q8_0> : TileNeighbours {
 };
 
 template <>
-struct TileDecoder<TensorType::q4_0> : TileNeighbours {
+struct TileDecoder<TensorType::q4_0> : TileOfBlocks {
   struct Raw {
     uint4 v[2];
     std::uint32_t d[2];
   };
-  using Scales = __half2[2];
   static __device__ __forceinline__ Raw load(const DeviceMatrix& m, int row, int unit, int t) {
     Raw raw = {};
     const std::int64_t first = static_cast<std::int64_t>(row) * (m.cols / kChunk);
@@ -119,10 +123,6 @@ struct TileDecoder<TensorType::q4_0> : TileNeighbours {
       raw.d[i] = bits::load2(m.scales + (first + chunk) * 2);
     }
     return raw;
-  }
-  static __device__ __forceinline__ void scales(const Raw& raw, int, Scales& s) {
-#pragma unroll
-    for (int i = 0; i < 2; ++i) s[i] = __half2half2(__ushort_as_half(static_cast<unsigned short>(raw.d[i])));
   }
   static __device__ __forceinline__ void weights(const Raw& raw, const Scales& s, int run, std::uint32_t& even,
                                                  std::uint32_t& odd) {
@@ -410,7 +410,7 @@ __device__ __forceinline__ void run_tiles(Stream& stream, const uint4* x, int ro
     done(its_tile, g, first, second);
   }
 }
-// A block's tiles: `tiles` neighbours at a time, from the block's first on. All blocks but the last have rounds alike.
+// How often a block that begins at tile `first` takes its tiles.
 __device__ __forceinline__ int rounds_of(int first, int stride, int end) {
   return first < end ? (end - first + stride - 1) / stride : 0;
 }

@@ -9,17 +9,10 @@
 
 #include "engine/policy/policy.h"
 #include "tests/engine/emulated_run.h"
+#include "tests/engine/live_presets.h"
 
 namespace expertscope {
 namespace {
-
-std::vector<std::string> live_presets(bool exact_only) {
-  std::vector<std::string> out;
-  for (const PresetDecl& p : preset_decls()) {
-    if (!p.replay_only && p.name != "resident" && (p.exact || !exact_only)) out.emplace_back(p.name);
-  }
-  return out;
-}
 
 RecordedEvents run(const std::string& policy, double ratio, int tokens = 32) {
   EmulatedRun r(policy, ratio);

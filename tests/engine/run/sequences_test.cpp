@@ -5,6 +5,7 @@
 
 #include "engine/error.h"
 #include "tests/engine/emulated_run.h"
+#include "tests/engine/live_presets.h"
 
 namespace expertscope {
 namespace {
@@ -112,13 +113,6 @@ TEST(Sequences, WithASingleOneTheSchedulerDoesNothing) {
   EXPECT_EQ(events_of(with.events), events_of(without.events));
 }
 
-std::vector<std::string> exact_presets() {
-  std::vector<std::string> names;
-  for (const PresetDecl& p : preset_decls())
-    if (!p.replay_only && p.exact && p.name != "resident") names.emplace_back(p.name);
-  return names;
-}
-
 #if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
 constexpr unsigned kSchedules = 16;
 #else
@@ -134,7 +128,7 @@ TEST_P(SequenceSchedules, GenerateTheSameUnderAnyOfExactPoliciesAndCacheSizes) {
   const auto resident = run_of("resident", 1, 3);
   const Texts expected = resident->runner().run_batch(batch_of(3, tokens));
   EXPECT_EQ(expected, alone(3, tokens));
-  const std::vector<std::string> presets = exact_presets();
+  const std::vector<std::string> presets = live_presets(true);
   for (unsigned seed = GetParam(); seed < kSchedules; seed += kShares) {
     std::mt19937 random(seed);
     const auto ratio = [&] { return static_cast<double>(random() % 17) / 16; };
