@@ -27,7 +27,7 @@ struct RunPlan {
   std::shared_ptr<const Model> model;
   bool demo_model = false;
   std::optional<std::int64_t> host_bytes;  // for experts, on an emulated machine; none: all are in host memory
-  bool cuda = false;  // on the CUDA device; else emulated, with:
+  bool cuda = false;                       // on the CUDA device; else emulated, with:
   MachineProfile profile;
   std::optional<MachineProfile> calibrated;  // on CUDA: of this GPU and so many threads, where it was measured
   CostShape cost_shape;
@@ -37,8 +37,8 @@ struct RunPlan {
   int tokens = 0;                   // to generate for each prompt
   int threads = 1;
   std::uint64_t shadow_exact = 0;  // tokens beside which the exact computation runs
-  bool recorded = true;     // --profile hooks or cupti; false: off
-  bool traces_gpu = false;  // --profile cupti: also what the device's own tracer sees
+  bool recorded = true;            // --profile hooks or cupti; false: off
+  bool traces_gpu = false;         // --profile cupti: also what the device's own tracer sees
   std::vector<ScriptChange> script;
   std::vector<Expectation> expectations;
   std::vector<HealthNote> health;    // what the session is to say of these choices

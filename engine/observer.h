@@ -77,8 +77,8 @@ struct ResidencyRecord {
   std::uint8_t device = 0;
 };
 
-// A step that forwards tokens of several prompts. Its tokens then are one each of those prompts whose tokens it sampled:
-// TokenRecords of the step name them, in the order of its tokens.
+// A step that forwards tokens of several prompts. Its tokens then are one each of those prompts whose tokens it
+// sampled: TokenRecords of the step name them, in the order of its tokens.
 inline constexpr std::uint32_t kSeveralPrompts = 0xffffffff;
 
 // One forward pass. Decode steps carry one token of each sequence of their batch.
@@ -173,8 +173,8 @@ struct PromptRecord {
   std::uint32_t prompt = 0;
   std::uint32_t first_step = 0;
   TimeNs at_ns = 0;
-  std::string workload;  // its list in --prompts, else ""
-  std::string text;      // as given; for raw ids the decoded text
+  std::string workload;        // its list in --prompts, else ""
+  std::string text;            // as given; for raw ids the decoded text
   std::uint32_t sequence = 0;  // its place among the prompts that are decoded together; 0 begins such a batch
 };
 

@@ -110,6 +110,20 @@ std::string adapmoe_table(const Learned& learned) {
   return text;
 }
 
+std::string importance_table(const Prior& prior) {
+  if (!prior.has_importance()) return "";
+  std::string text =
+      "  rise of the loss, in %, with so many eighths of the experts, those that matter least, in fewer bits\n";
+  const auto row = [&](const char* name, const std::vector<double>& rises) {
+    text += fmt::format("  {:<21}", name);
+    for (double rise : rises) text += fmt::format("{:>7.2f}", rise * 100);
+    text += '\n';
+  };
+  row("int8, fewer: int4", prior.importance.int8_int4);
+  row("int4, fewer: int2", prior.importance.int4_int2);
+  return text;
+}
+
 int run_learn(const Options& options) {
   folder_of(options.out, "--out");
   const Model model(options.model);
@@ -140,7 +154,8 @@ int run_learn(const Options& options) {
   print(fmt::format("{}\n  {:.0f} kB, learned from {} tokens of {} prompts and {} generated ones\n", options.out,
                     static_cast<double>(json.size()) / 1e3, learned.prior.prefill_tokens, prompts.size(),
                     learned.prior.decode_tokens) +
-        adapmoe_table(learned) + (recalls.empty() ? "" : recall_table(recalls, judge, judged_tokens)) +
+        adapmoe_table(learned) + importance_table(learned.prior) +
+        (recalls.empty() ? "" : recall_table(recalls, judge, judged_tokens)) +
         fmt::format("Use: expertscope capture --model {} --prior {} --policy static --out FILE\n", options.model,
                     options.out));
   return kExitDone;
@@ -155,10 +170,12 @@ void add_learn(CLI::App& program, Action& action) {
       kCommand,
       "Learn a prior, what policies know before they start, by running a model over prompts: popularity, transitions "
       "and "
-      "activations of experts, how well coming layers' gates predict, AdapMoE's sensitivities, and a small trained "
+      "activations of experts, how well coming layers' gates predict, AdapMoE's sensitivities, EdgeMoE's importance of "
+      "experts, and a small trained "
       "predictor of routing paths. A sensitivity is a finite difference: in one layer at a time the lower half of each "
       "token's ranks (rank 2 of 2) is dropped and the others' weights are renormalised; the mean loss over the prompts "
-      "rises by dL = w (1 - a)^2 / 2, with a the weight that stays, which is solved for w over the mean of (1 - a)^2");
+      "rises by dL = w (1 - a)^2 / 2, with a the weight that stays, which is solved for w over the mean of (1 - a)^2. "
+      "An expert's importance is the rise of the loss when it alone is in int2 and all others in int4");
   command->add_option("MODEL", options->model, "GGUF file of a mixture-of-experts model")->type_name("")->required();
   command
       ->add_option(
@@ -190,6 +207,11 @@ void add_learn(CLI::App& program, Action& action) {
   command
       ->add_option("--sensitivity-tokens", rule.sensitivity_tokens,
                    "Read once for each layer to measure sensitivities, whole prompts; 0 leaves them out [16384]")
+      ->type_name("N")
+      ->check(whole_range(0, std::int64_t{1} << 40));
+  command
+      ->add_option("--importance-tokens", rule.importance_tokens,
+                   "Read once for each expert to measure its importance, whole prompts; 0 leaves it out [2048]")
       ->type_name("N")
       ->check(whole_range(0, std::int64_t{1} << 40));
   command->add_option("--threads", options->threads, "CPU threads, 1 to 1024; never changes a result [all cores]")

@@ -18,8 +18,12 @@ void ForwardPass::step(std::span<const TokenInput> tokens) {
     for (int t = 0; t < count; ++t)
       routes_.push_back(route_record(d.router, 0, layer, t, arithmetic_.router_logits(t)));
     if (watch_) watch_(layer, routes_);
-    for (const Demand& demand : groups_.group(layer, d.router.experts, routes_))
-      arithmetic_.expert(layer, model_.expert_blob(demand.expert), demand.rows);
+    for (const Demand& demand : groups_.group(layer, d.router.experts, routes_)) {
+      const ExpertVersions* versions = versions_ ? versions_(demand.expert) : nullptr;
+      versions == nullptr
+          ? arithmetic_.expert(layer, model_.expert_blob(demand.expert), demand.rows)
+          : arithmetic_.expert(layer, versions->layout(layer), versions->blob(demand.expert), demand.rows);
+    }
     for (int t = 0; t < count; ++t) {
       const RouteRecord& r = routes_[static_cast<std::size_t>(t)];
       arithmetic_.combine(layer, t, {r.weight.data(), r.picks});

@@ -8,6 +8,7 @@
 
 #include "engine/machines/layer_routing.h"
 #include "engine/model/arithmetic.h"
+#include "engine/model/expert_versions.h"
 
 namespace expertscope {
 
@@ -19,6 +20,10 @@ class ForwardPass {
   // change weights; what has weight 0 then does not count.
   using Watch = std::function<void(int layer, std::span<RouteRecord>)>;
   void set_watch(Watch watch) { watch_ = std::move(watch); }
+
+  // In which version an expert runs; none is the model's own. Both last as long as this reads them.
+  using Versions = std::function<const ExpertVersions*(ExpertId)>;
+  void set_versions(Versions versions) { versions_ = std::move(versions); }
 
   // One step. Logits of tokens that want them are at logits() until the next.
   void step(std::span<const TokenInput>);
@@ -40,6 +45,7 @@ class ForwardPass {
   DemandGroups groups_;
   std::vector<RouteRecord> routes_;
   Watch watch_;
+  Versions versions_;
 };
 
 }  // namespace expertscope

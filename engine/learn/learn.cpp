@@ -6,6 +6,7 @@
 
 #include "engine/error.h"
 #include "engine/learn/counting.h"
+#include "engine/learn/importance.h"
 #include "engine/learn/sensitivity.h"
 
 namespace expertscope {
@@ -61,6 +62,9 @@ Learned learn(const Model& model, ThreadPool& pool, const std::string& source,
         measure_sensitivities(model, pool, spread(prompts, rule.sensitivity_tokens, context), stage("sensitivities"));
   out.loss = measured.loss;
   fill_adapmoe(measured, prior);
+  if (rule.importance_tokens > 0)
+    prior.importance =
+        measure_importance(model, pool, spread(prompts, rule.importance_tokens, context), stage("importance"));
   prior.routing_path = train_routing_path(model, pool, texts, rule.routing_path, stage("predictor"));
   return out;
 }

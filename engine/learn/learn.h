@@ -15,6 +15,7 @@ struct LearnRule {
   RecordingRule recording{.generate = 256, .continuations = 3, .temperature = 1, .seed = 0};
   std::int64_t sensitivity_tokens =
       16384;  // about as many are read once for each layer; 0: sensitivities are not learned
+  std::int64_t importance_tokens = 2048;  // about as many are read once for each expert; 0: importance is not learned
   RoutingPathRule routing_path;
 };
 

@@ -215,7 +215,9 @@ class PrecisionChooser : public Component {
   // is no second pool. Anything but native is inexact.
   virtual Precision high() const { return Precision::native; }
   virtual Precision low() const { return Precision::native; }
-  virtual double low_share() const { return 0; }  // of the budget
+  virtual double low_share(const PolicyContext&) { return 0; }  // of the budget
+  // Whether the low version is the only one that this expert is ever copied in: early copies and placement too.
+  virtual bool only_low(const PolicyContext&, ExpertId) { return false; }
   // Whether the low version will do for a demand that the main pool cannot serve.
   virtual bool wants_low(const PolicyContext&, const LayerRoutes&, const Demand&) { return false; }
 };

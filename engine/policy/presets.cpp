@@ -90,8 +90,11 @@ const PresetDecl kPresets[] = {
                     "resident-first"}},
     {.name = "edgemoe",
      .paper = "EdgeMoE (arXiv 2308.14352)",
-     .help = "Copies by the paths that experts of two layers took before, until the router is known.",
-     .components = {"activation-path", "predicted", "edgemoe", "popular", "fetch", "router", "native", "global",
+     .help =
+         "Keeps each expert in the bit-width that its importance allows, and copies by the paths that experts of two "
+         "layers took before, until the router is known.",
+     .exact = false,
+     .components = {"activation-path", "predicted", "edgemoe", "popular", "fetch", "router", "importance", "global",
                     "resident-first"},
      .settings = {"prefetcher.most=3"}},
     {.name = "expertflow",

@@ -1,5 +1,6 @@
 #include "engine/policy/prior.h"
 
+#include <algorithm>
 #include <cmath>
 #include <fstream>
 #include <limits>
@@ -19,6 +20,28 @@ std::size_t size(std::int64_t n) {
 }
 
 }  // namespace
+
+std::vector<ExpertId> ExpertImportance::least_first() const {
+  std::vector<ExpertId> order;
+  for (std::size_t l = 0; l < loss_rise.size(); ++l) {
+    for (std::size_t e = 0; e < loss_rise[l].size(); ++e)
+      order.push_back({.layer = static_cast<std::uint16_t>(l), .expert = static_cast<std::uint16_t>(e)});
+  }
+  std::ranges::stable_sort(order, {}, [&](ExpertId id) { return loss_rise[id.layer][id.expert]; });
+  return order;
+}
+
+std::size_t ExpertImportance::lowered(std::span<const double> rises, double tolerance) const {
+  std::size_t all = 0;
+  for (const std::vector<double>& layer : loss_rise) all += layer.size();
+  std::size_t i = rises.size();
+  while (i > 0 && rises[i - 1] > tolerance) --i;
+  if (i == 0) return 0;
+  if (i == rises.size()) return all;
+  const double further = (tolerance - rises[i - 1]) / (rises[i] - rises[i - 1]);
+  const double share = (static_cast<double>(i - 1) + further) / static_cast<double>(rises.size() - 1);
+  return static_cast<std::size_t>(share * static_cast<double>(all));
+}
 
 double Prior::transition(int layer, int from, int to, int distance) const {
   ES_ASSERT(distance >= 1 && size(distance) <= transitions.size(), "a distance that was learned");

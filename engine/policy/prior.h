@@ -5,8 +5,11 @@
 
 #include <cstdint>
 #include <filesystem>
+#include <span>
 #include <string>
 #include <vector>
+
+#include "engine/ids.h"
 
 namespace expertscope {
 
@@ -40,6 +43,24 @@ struct RoutingPathWeights {
 struct ActivationMatrix {
   std::vector<std::uint16_t> prefill, decode;  // `decode` is all 0 where nothing was generated
   bool operator==(const ActivationMatrix&) const = default;
+};
+
+// Steps in which EdgeMoE's share of experts in the lower of two bit-widths grows.
+inline constexpr int kImportanceShares = 8;
+
+// EdgeMoE: how much each expert's bit-width matters. All empty where not learned.
+struct ExpertImportance {
+  // [layer][expert]: nats a token by which the loss rises when this expert is in int2 and all others are in int4.
+  std::vector<std::vector<double>> loss_rise;
+  // [i]: rise of the loss over the native model's, as a share of it, with the i / 8 of all experts that matter least in
+  // the lower of two precisions and the others in the higher.
+  std::vector<double> int8_int4, int4_int2;
+
+  std::vector<ExpertId> least_first() const;  // all experts
+  // How many of them may be in the lower precision before the loss rises by more than `tolerance`; between two measured
+  // shares on a straight line. 0 when none may.
+  std::size_t lowered(std::span<const double> rises, double tolerance) const;
+  bool operator==(const ExpertImportance&) const = default;
 };
 
 struct Prior {
@@ -81,6 +102,9 @@ struct Prior {
   // [k - 1]: share of tokens of which that threshold leaves k experts, k = 1 to top-k. Needs weight_quantiles.
   // The first is AdapMoE's single-expert ratio r_l.
   std::vector<double> kept_shares(int layer, double threshold) const;
+
+  ExpertImportance importance;
+  bool has_importance() const { return !importance.loss_rise.empty(); }
 
   RoutingPathWeights routing_path;
   bool has_routing_path() const { return routing_path.recent > 0; }

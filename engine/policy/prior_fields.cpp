@@ -101,6 +101,11 @@ std::string to_json(const Prior& prior) {
                        {"sensitivity", prior.sensitivity},
                        {"weight_quantiles", prior.weight_quantiles}};
   }
+  if (prior.has_importance()) {
+    root["edgemoe"] = {{"loss_rise", prior.importance.loss_rise},
+                       {"int8_int4", prior.importance.int8_int4},
+                       {"int4_int2", prior.importance.int4_int2}};
+  }
   if (prior.has_routing_path()) root["routing_path"] = pack(prior.routing_path);
   return root.dump(-1, ' ', false, json::error_handler_t::replace);
 }
@@ -124,6 +129,7 @@ Prior PriorReader::read() {
   if (fields_.has("lookahead_recall"))
     prior_.lookahead_recall = table(fields_, "lookahead_recall", kPriorLookahead, size(layers_), 1);
   if (fields_.has("adapmoe")) adapmoe();
+  if (fields_.has("edgemoe")) edgemoe();
   if (fields_.has("routing_path")) routing_path();
   fields_.refuse_others();
   return std::move(prior_);
@@ -198,6 +204,16 @@ void PriorReader::adapmoe() {
   }
 }
 
+void PriorReader::edgemoe() {
+  JsonFields f = fields_.object("edgemoe");
+  ExpertImportance& importance = prior_.importance;
+  importance.loss_rise = table(f, "loss_rise", size(layers_), size(experts_), kLargest, -kLargest);
+  for (const auto& [key, rises] :
+       {std::pair{"int8_int4", &importance.int8_int4}, std::pair{"int4_int2", &importance.int4_int2}})
+    *rises = numbers(f, key, kImportanceShares + 1, -kLargest, kLargest);
+  f.refuse_others();
+}
+
 void PriorReader::routing_path() {
   JsonFields f = fields_.object("routing_path");
   RoutingPathWeights& w = prior_.routing_path;
@@ -225,17 +241,17 @@ std::vector<double> PriorReader::numbers(JsonFields& f, const std::string& key, 
 }
 
 PriorReader::Table PriorReader::table(JsonFields& f, const std::string& key, std::size_t rows, std::size_t columns,
-                                      double max) {
+                                      double max, double min) {
   const json& list = f.child(key);
   bool good = list.is_array() && list.size() == rows;
   for (std::size_t row = 0; good && row < rows; ++row) {
     good = list[row].is_array() && list[row].size() == columns;
     for (std::size_t i = 0; good && i < columns; ++i)
-      good = list[row][i].is_number() && list[row][i].get<double>() >= 0 && list[row][i].get<double>() <= max;
+      good = list[row][i].is_number() && list[row][i].get<double>() >= min && list[row][i].get<double>() <= max;
   }
   if (!good)
-    f.fail(key, fmt::format("must be {} lists of {} numbers from 0 to {}, as the model has {} layers of {} experts",
-                            rows, columns, max, layers_, experts_));
+    f.fail(key, fmt::format("must be {} lists of {} numbers from {} to {}, as the model has {} layers of {} experts",
+                            rows, columns, min, max, layers_, experts_));
   return list.get<Table>();
 }
 

@@ -25,11 +25,12 @@ class PriorReader {
   void transitions();
   void activations();
   void adapmoe();
+  void edgemoe();
   void routing_path();
 
   std::vector<double> numbers(JsonFields&, const std::string& key, std::size_t count, double min, double max);
   // A list of lists.
-  Table table(JsonFields&, const std::string& key, std::size_t rows, std::size_t columns, double max);
+  Table table(JsonFields&, const std::string& key, std::size_t rows, std::size_t columns, double max, double min = 0);
   std::vector<std::uint8_t> bytes(JsonFields&, const std::string& key, std::size_t count);
   std::vector<std::uint16_t> words(JsonFields&, const std::string& key, std::size_t count);
   std::vector<float> floats(JsonFields&, const std::string& key, std::size_t count);

@@ -61,6 +61,7 @@ const std::vector<ComponentEntry>& entries() {
       precision_native(),
       precision_lowered(),
       precision_score_driven(),
+      precision_importance(),
       capacity_per_layer(),
       capacity_global(),
       capacity_dynamic_programming(),

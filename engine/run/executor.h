@@ -122,6 +122,7 @@ class Executor {
   void settle();       // no copy under way any more
   void shrink_to_pools(ExpertCache&);
   void place_initially();
+  void place(ExpertCache&, const std::vector<ExpertId>& targets);
   struct PoolSizes {
     int high = 0, low = 0;
   };
@@ -150,7 +151,7 @@ class Executor {
   void resize(ExpertCache&, int device, int slots);
   void remove_slot(SlotId);
   void resize_staged(int slots);
-  std::vector<ExpertId> fitting(std::vector<ExpertId> best_first) const;
+  static std::vector<ExpertId> fitting(const ExpertCache&, std::vector<ExpertId> best_first);
   Ticket copy(const ExpertCache&, ExpertId, SlotId, CopyReason, bool keep);
   void emit(const ResidencyRecord&);
   bool is_demanded(ExpertId id) const { return id.layer == context_.layer && demanded_[id.expert] != 0; }

@@ -94,10 +94,10 @@ void Executor::ensure_fits(const Policy& policy, const Layout& layout) const {
 
 // How the budget of so many native slots is shared by the two pools of a policy's precisions.
 Executor::PoolSizes Executor::pool_sizes(const Policy& policy, int slots) const {
-  const PrecisionChooser& chooser = *policy.precision;
+  PrecisionChooser& chooser = *policy.precision;
   const std::int64_t budget = slots * machine_.expert_bytes(Precision::native);
   const bool has_low = chooser.low() != Precision::native;
-  const double low_share = has_low ? chooser.low_share() : 0;
+  const double low_share = has_low ? chooser.low_share(context_) : 0;
   PoolSizes sizes;
   sizes.high = chooser.high() == Precision::native && !has_low
                    ? slots
@@ -210,15 +210,20 @@ void Executor::resize(ExpertCache& cache, int device, int slots) {
 }
 
 // Those that their pools have room for.
-std::vector<ExpertId> Executor::fitting(std::vector<ExpertId> best_first) const {
-  std::vector<int> taken(cache_.pool_count(), 0);
-  std::erase_if(best_first, [&](ExpertId id) { return ++taken[cache_.pool_number(id)] > cache_.pool_room(id); });
+std::vector<ExpertId> Executor::fitting(const ExpertCache& cache, std::vector<ExpertId> best_first) {
+  std::vector<int> taken(cache.pool_count(), 0);
+  std::erase_if(best_first, [&](ExpertId id) { return ++taken[cache.pool_number(id)] > cache.pool_room(id); });
   return best_first;
 }
 
 void Executor::place_initially() {
   std::string note;
-  const std::vector<ExpertId> targets = fitting(policy_->allocator->initial(context_, cache_.pools(), note));
+  std::vector<ExpertId> high = policy_->allocator->initial(context_, cache_.pools(), note), low;
+  std::erase_if(high, [&](ExpertId id) {
+    const bool is_low = policy_->precision->only_low(context_, id);
+    if (is_low) low.push_back(id);
+    return is_low;
+  });
   policy_->each([&](const Component& c) {
     const std::string lacks = c.uninformed(context_);
     if (!lacks.empty()) note += (note.empty() ? "" : "; ") + lacks;
@@ -228,26 +233,31 @@ void Executor::place_initially() {
     observer_->on_health(
         {.code = policy_->spec.preset + ".no_prior", .severity = Severity::warning, .count = 1, .text = note});
   }
+  place(cache_, fitting(cache_, std::move(high)));
+  place(low_, fitting(low_, std::move(low)));
+}
+
+void Executor::place(ExpertCache& cache, const std::vector<ExpertId>& targets) {
   std::vector<bool> is_target(static_cast<std::size_t>(shape_.layers * shape_.experts), false);
   const auto mark = [&](ExpertId id) {
     return is_target[static_cast<std::size_t>(id.layer * shape_.experts + id.expert)];
   };
   for (ExpertId id : targets) mark(id) = true;
   for (ExpertId id : targets) {
-    if (cache_.at(id).state != State::absent) continue;
-    if (!cache_.pool_has_room(id)) {
+    if (cache.at(id).state != State::absent) continue;
+    if (!cache.pool_has_room(id)) {
       // Room is made by what was used longest ago and is no target, whatever the new evictor would say.
       std::optional<ExpertId> oldest;
-      cache_.for_each_in_pool(id, [&](ExpertId other, ExpertCache::Entry& entry) {
+      cache.for_each_in_pool(id, [&](ExpertId other, ExpertCache::Entry& entry) {
         if (entry.state != State::resident || mark(other)) return;
         if (!oldest || use(other).last_use_tick < use(*oldest).last_use_tick) oldest = other;
       });
       if (!oldest) continue;
-      evict(cache_, *oldest, ResidencyChange::evicted);
+      evict(cache, *oldest, ResidencyChange::evicted);
     }
-    const SlotId slot = cache_.free_slot(id);
-    start_loading(cache_, id, slot, CopyReason::placement);
-    cache_.at(id).ready = copy(cache_, id, slot, CopyReason::placement, true);
+    const SlotId slot = cache.free_slot(id);
+    start_loading(cache, id, slot, CopyReason::placement);
+    cache.at(id).ready = copy(cache, id, slot, CopyReason::placement, true);
   }
 }
 

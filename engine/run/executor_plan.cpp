@@ -176,7 +176,9 @@ void Executor::plan_prefetches(const LayerRoutes& routes) {
   policy_->predictor->predict(context_, routes, prefetcher.depth(), candidates_);
   policy_->prefetcher->choose(context_, candidates_, wanted_);
   for (const EarlyCopy& w : wanted_) wanted_in_[context_.index(w.expert)] = plans_;
-  for (const EarlyCopy& w : wanted_) {
+  for (EarlyCopy& w : wanted_) {
+    if (prefetcher.staging_slots() == 0 && cache_.at(w.expert).state == State::absent)
+      w.low = w.low || policy_->precision->only_low(context_, w.expert);
     ExpertCache& cache = w.low ? low_ : cache_;
     if (cache.at(w.expert).state != State::absent) continue;
     if (prefetcher.staging_slots() > 0) {

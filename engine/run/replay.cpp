@@ -50,8 +50,7 @@ RunShape shape_of(const RecordedRun& run) {
                  .max_step_tokens = most_tokens};
   // A host store smaller than all experts was a bounded one.
   const std::int64_t all = std::int64_t{run.info.layers} * run.info.experts * run.info.expert_bytes;
-  if (run.info.memory.host_bytes > 0 && run.info.memory.host_bytes < all)
-    shape.host_bytes = run.info.memory.host_bytes;
+  if (run.info.memory.host_bytes > 0 && run.info.memory.host_bytes < all) shape.host_bytes = run.info.memory.host_bytes;
   return shape;
 }
 

@@ -44,8 +44,7 @@ TEST_F(BadInput, CommandsAndOptionsThatDoNotExist) {
 }
 
 TEST_F(BadInput, NamesOfLaterCommandsSaySo) {
-  for (const char* later : {"compare", "export"})
-    expect_refused({later, "a", "--b", "c"}, "does not have it yet");
+  for (const char* later : {"compare", "export"}) expect_refused({later, "a", "--b", "c"}, "does not have it yet");
 }
 
 TEST_F(BadInput, OptionsOutOfTheirRange) {

@@ -22,7 +22,9 @@ class Learn : public ProgramTest {
                            "--generate",
                            generate,
                            "--sensitivity-tokens",
-                           "8"};
+                           "8",
+                           "--importance-tokens",
+                           "4"};
     arguments.insert(arguments.end(), extra.begin(), extra.end());
     return arguments;
   }
@@ -35,7 +37,8 @@ TEST_F(Learn, WritesAPriorThatRunsTake) {
   const Outcome outcome = run_program(learn("p.json", {"--judge", few()}));
   EXPECT_EQ(outcome.exit_code, 0) << outcome.err;
   EXPECT_EQ(outcome.err, "") << "no progress line in a pipe";
-  for (const char* row : {"popularity", "transitions", "gate ahead", "routing path", "sensitivity w"})
+  for (const char* row :
+       {"popularity", "transitions", "gate ahead", "routing path", "sensitivity w", "int4, fewer: int2"})
     EXPECT_THAT(outcome.out, HasSubstr(row));
   EXPECT_EQ(load_prior(path("p.json"), 12, 16).activations.size(), 2u);
   const Json report = capture("a.expertscope", {"--policy", "static", "--prior", path("p.json")});
@@ -60,9 +63,9 @@ TEST_F(Learn, RefusesWhatItCannotLearnFrom) {
 TEST_F(Learn, TheShippedPriorIsOfTheDemoModelAndSmall) {
   const Prior prior = load_prior(asset(kShipped), 12, 16);
   EXPECT_EQ(prior.activations.size(), 48u);
-  EXPECT_TRUE(prior.has_routing_path() && prior.has_sensitivity() && prior.has_transitions());
+  EXPECT_TRUE(prior.has_routing_path() && prior.has_sensitivity() && prior.has_importance() && prior.has_transitions());
   EXPECT_EQ(prior.routing_path.embedding.rows, 8192);
-  EXPECT_LT(read_text(asset(kShipped)).size(), 300'000u);
+  EXPECT_LT(read_text(asset(kShipped)).size(), 310'000u);
 }
 
 TEST_F(Learn, ASessionReplaysWithItsOwnPriorAndWithTheIdsItForwarded) {

@@ -42,7 +42,7 @@ struct EmulatedRun {
 
   static constexpr int kChunk = 512;
   static constexpr int kSequences = 16;  // KV caches that there are
-  RunOptions options;  // may be changed before the first runner()
+  RunOptions options;                    // may be changed before the first runner()
   ThreadPool pool;
   Arithmetic arithmetic;
   std::unique_ptr<Machine> machine;

@@ -58,6 +58,7 @@ ComponentEntry gate_pruned();
 ComponentEntry precision_native();
 ComponentEntry precision_lowered();
 ComponentEntry precision_score_driven();
+ComponentEntry precision_importance();
 ComponentEntry capacity_per_layer();
 ComponentEntry capacity_global();
 ComponentEntry capacity_dynamic_programming();

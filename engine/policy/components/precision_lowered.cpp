@@ -1,5 +1,4 @@
-// Every expert in one precision below the file's: a smaller model in the same budget, and the base of EdgeMoE's lower
-// bit-widths.
+// Every expert in one precision below the file's: a smaller model in the same budget.
 #include "engine/policy/components/all.h"
 #include "engine/policy/components/parameters.h"
 

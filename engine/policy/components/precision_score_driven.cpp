@@ -15,7 +15,7 @@ class ScoreDriven final : public PrecisionChooser {
         low_(p.integer("low") == 0 ? Precision::int4 : Precision::int2),
         low_share_(p("low_share")) {}
   Precision low() const override { return low_above_ < 1 ? low_ : Precision::native; }
-  double low_share() const override { return low_share_; }
+  double low_share(const PolicyContext&) override { return low_share_; }
 
   bool wants_low(const PolicyContext&, const LayerRoutes& routes, const Demand& demand) override {
     for (const Arithmetic::ExpertRow& row : demand.rows) {

@@ -1,11 +1,17 @@
 #include "engine/learn/learn.h"
 
+#include <set>
+#include <utility>
+
 #include <gtest/gtest.h>
 #include <nlohmann/json.hpp>
 
 #include "engine/error.h"
+#include "engine/learn/importance.h"
 #include "engine/learn/prediction_recall.h"
 #include "engine/learn/sensitivity.h"
+#include "engine/learn/text_loss.h"
+#include "engine/model/expert_versions.h"
 #include "engine/model/likelihood.h"
 #include "engine/model/routing.h"
 #include "tests/engine/emulated_run.h"
@@ -45,6 +51,7 @@ LearnRule quick(int generate, int continuations) {
   LearnRule rule;
   rule.recording = {.generate = generate, .continuations = continuations, .temperature = 1, .seed = 3};
   rule.sensitivity_tokens = 64;
+  rule.importance_tokens = 8;
   rule.routing_path.epochs = 2;
   return rule;
 }
@@ -208,10 +215,44 @@ TEST(Sensitivity, OfTheDemoModelIsPositiveInEveryLayerOverEnoughText) {
   for (const LayerSensitivity& layer : measured.layers) EXPECT_GT(layer.weight(), 0);
 }
 
+TEST(Importance, IsTheLossThatOneExpertInFewerBitsAdds) {
+  ThreadPool pool(2);
+  const Model& model = tiny_olmoe();
+  const Texts texts = tiny_texts();
+  const ExpertImportance measured = measure_importance(model, pool, texts, {});
+  const ExpertVersions int4(model, Precision::int4), int2(model, Precision::int2);
+  TextLoss loss(model, pool, texts, 1, {});
+  std::set<std::pair<int, int>> used;
+  loss.pass().set_versions([&](ExpertId id) {
+    used.emplace(id.layer, id.expert);
+    return &int4;
+  });
+  const double all_int4 = loss.measure();
+  for (int l = 0; l < model.description().layers; ++l) {
+    for (int e = 0; e < model.description().router.experts; ++e) {
+      const double rise = measured.loss_rise[static_cast<std::size_t>(l)][static_cast<std::size_t>(e)];
+      if (used.contains({l, e})) continue;
+      EXPECT_EQ(rise, 0) << l << ", " << e << " runs for no token";
+    }
+  }
+  const auto [layer, expert] = *used.begin();
+  loss.pass().set_versions([&](ExpertId id) { return id.layer == layer && id.expert == expert ? &int2 : &int4; });
+  EXPECT_DOUBLE_EQ(measured.loss_rise[static_cast<std::size_t>(layer)][static_cast<std::size_t>(expert)],
+                   loss.measure() - all_int4);
+}
+
+TEST(Importance, TheLossRisesWithTheShareOfTheDemoModelsExpertsInFewerBits) {
+  ThreadPool pool(2);
+  const ExpertImportance measured =
+      measure_importance(demo_model(), pool, Texts{demo_texts("learn.json", 1, 16)[0]}, {});
+  EXPECT_EQ(measured.int8_int4.back(), measured.int4_int2.front()) << "both have every expert in int4";
+  EXPECT_GT(measured.int4_int2.back(), measured.int4_int2.front());
+}
+
 TEST(Learn, RoutingPathBeatsFrequencyOnTextsItWasNotTrainedOn) {
   ThreadPool pool(2);
   LearnRule rule = quick(0, 1);
-  rule.sensitivity_tokens = 0;
+  rule.sensitivity_tokens = rule.importance_tokens = 0;
   rule.routing_path.epochs = 8;
   const Prior prior = learn(demo_model(), pool, "a test", demo_texts("learn.json", 2, 256), rule, {}).prior;
   const RecordedTexts others = record_texts(demo_model(), pool, demo_texts("workloads.json", 1, 128), {}, {});

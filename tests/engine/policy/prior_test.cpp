@@ -41,6 +41,9 @@ Prior full_prior() {
   p.loss_rise = {0.1, -0.01, 0.02};
   p.sensitivity = {5, 0, 0.05};
   p.weight_quantiles = {{{0, 0.2, 0.5}}, {{0.1, 0.1, 0.1}}, {{0, 0.25, 0.5}}};
+  p.importance = {.loss_rise = {{0.1, -0.1}, {0, 0.2}, {0.05, 0.3}},
+                  .int8_int4 = {0, 0, 0.001, 0.002, 0.003, 0.004, 0.005, 0.006, 0.01},
+                  .int4_int2 = {0.01, 0.012, 0.016, 0.02, 0.04, 0.08, 0.1, 0.2, 0.3}};
   p.routing_path = {.recent = 2,
                     .decays = {0.5},
                     .embedding = some_matrix(11, 4),
@@ -100,6 +103,8 @@ TEST(Prior, ThatDoesNotFitIsRefusedWithFileAndKey) {
   expect_refused("/adapmoe/sensitivity/0", -1, "sensitivity");
   expect_refused("/adapmoe/weight_quantiles/0/0/1", 0.9, "weight_quantiles");
   expect_refused("/adapmoe/weight_quantiles/0/0", json::array({1}), "weight_quantiles");
+  expect_refused("/edgemoe/loss_rise/0", json::array({1}), "loss_rise");
+  expect_refused("/edgemoe/int4_int2", json::array({1}), "int4_int2");
   expect_refused("/routing_path/recent", 0, "recent");
   expect_refused("/routing_path/decays/0", 2, "decays");
   expect_refused("/routing_path/embedding/rows", 12, "embedding.int8");
@@ -152,6 +157,18 @@ TEST(Base64, KnownTextsBothWays) {
   EXPECT_FALSE(from_base64("Zg="));
   EXPECT_FALSE(from_base64("Zg!="));
   EXPECT_FALSE(from_base64("===="));
+}
+
+TEST(Prior, AsManyExpertsHaveFewerBitsAsTheToleratedLossAllows) {
+  const ExpertImportance importance = full_prior().importance;  // of six experts
+  const std::vector<ExpertId> order = importance.least_first();
+  EXPECT_EQ(order[0], (ExpertId{0, 1}));
+  EXPECT_EQ(order[5], (ExpertId{2, 1}));
+  EXPECT_EQ(importance.lowered(importance.int4_int2, 0.009), 0u) << "int4 alone costs more";
+  EXPECT_EQ(importance.lowered(importance.int4_int2, 0.02), 2u) << "three eighths of six";
+  EXPECT_EQ(importance.lowered(importance.int4_int2, 0.04), 3u);
+  EXPECT_EQ(importance.lowered(importance.int4_int2, 0.09), 4u) << "between five and six eighths";
+  EXPECT_EQ(importance.lowered(importance.int8_int4, 0.02), 6u);
 }
 
 }  // namespace
