@@ -76,6 +76,35 @@ std::set<std::uint32_t> worked_inexact(const RecordedEvents& e) {
   return steps;
 }
 
+TEST(Inexact, EdgemoeCopiesAndRunsEachExpertInItsOwnBits) {
+  EmulatedRun run("edgemoe", 0.1);
+  const ModelDescription& d = demo_model().description();
+  const auto matters = [&](std::uint16_t expert) { return expert >= d.router.experts / 2; };
+  ExpertImportance& importance = with_prior(run).prior->importance;
+  importance = {};
+  for (int l = 0; l < d.layers; ++l) {
+    std::vector<double>& of_layer = importance.loss_rise.emplace_back();
+    for (int e = 0; e < d.router.experts; ++e) of_layer.push_back(matters(static_cast<std::uint16_t>(e)) ? 1 : 0);
+  }
+  importance.int8_int4.assign(kImportanceShares + 1, 0.0);
+  importance.int4_int2 = {0, 0, 0, 0, 0.02, 1, 1, 1, 1};  // half of them at the paper's tolerance
+  run.generate(kTale, kTokens);
+  int early = 0, in_int2 = 0, in_int4 = 0;
+  for (const CopyRecord& copy : run.events.copies) {
+    EXPECT_EQ(copy.precision, matters(copy.expert) ? Precision::int4 : Precision::int2)
+        << copy.layer << ", " << copy.expert;
+    early += copy.reason == CopyReason::prefetch ? 1 : 0;
+  }
+  for (const WorkRecord& work : run.events.works) {
+    if (work.kind != WorkKind::expert) continue;
+    EXPECT_EQ(work.precision, matters(work.expert) ? Precision::int4 : Precision::int2)
+        << work.layer << ", " << work.expert;
+    ++(matters(work.expert) ? in_int4 : in_int2);
+  }
+  EXPECT_GT(early, 0) << "early copies too are in an expert's own bits";
+  EXPECT_GT(std::min(in_int2, in_int4), 0);
+}
+
 TEST(Inexact, EveryActionOfALossyPolicyIsCounted) {
   for (const char* policy :
        {"hobbit", "hobbit:gate.skip_above=0.7,precision.low_above=0.55", "adapmoe", "adapmoe:gate.tolerance=0.02",
