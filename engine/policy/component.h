@@ -213,8 +213,9 @@ class PrecisionChooser : public Component {
  public:
   // The versions in the main pool and in a second one, which pays from the same budget of bytes; native in `low`: there
   // is no second pool. Anything but native is inexact.
-  virtual Precision high() const { return Precision::native; }
-  virtual Precision low() const { return Precision::native; }
+  virtual Precision high(const PolicyContext&) { return Precision::native; }
+  virtual Precision low(const PolicyContext&) { return Precision::native; }
+  virtual bool exact() const { return true; }                   // whether both are native, whatever the context
   virtual double low_share(const PolicyContext&) { return 0; }  // of the budget
   // Whether the low version is the only one that this expert is ever copied in: early copies and placement too.
   virtual bool only_low(const PolicyContext&, ExpertId) { return false; }

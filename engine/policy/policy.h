@@ -29,9 +29,7 @@ struct Policy {
 
   // Gates of coming layers that its decisions read.
   int lookahead() const { return std::max(gate->lookahead(), predictor->uses_gates() ? prefetcher->depth() : 0); }
-  bool exact() const {
-    return gate->keeps_router() && precision->high() == Precision::native && precision->low() == Precision::native;
-  }
+  bool exact() const { return gate->keeps_router() && precision->exact(); }
   bool needs_future() const { return evictor->needs_future() || predictor->needs_future(); }
   // The device may start resident experts before the host has seen the route.
   bool starts_residents(Phase phase) const {

@@ -33,10 +33,10 @@ void Executor::configure(const PolicySpec& spec, int slots, bool reset_cache) {
   Layout layout = layout_of(*policy, slots);
   ensure_fits(*policy, layout);
   machine_.hold_sequences(layout.sequences);
-  machine_.prepare(policy->precision->high());
-  machine_.prepare(policy->precision->low());
+  machine_.prepare(policy->precision->high(context_));
+  machine_.prepare(policy->precision->low(context_));
   const bool other_versions =
-      cache_.precision() != policy->precision->high() || low_.precision() != policy->precision->low();
+      cache_.precision() != policy->precision->high(context_) || low_.precision() != policy->precision->low(context_);
   const bool other_slots = other_versions || cache_.homes() != layout.homes;
   if (policy_) policy->take_over(*policy_, state_);
   policy_ = std::move(policy);
@@ -67,8 +67,8 @@ void Executor::start_over(const Layout& layout) {
     for (ExpertCache* cache : {&cache_, &low_}) cache->set_homes(layout.homes, context_.devices);
     resize_staged(layout.staged);
   }
-  cache_.set_precision(policy_->precision->high());
-  low_.set_precision(policy_->precision->low());
+  cache_.set_precision(policy_->precision->high(context_));
+  low_.set_precision(policy_->precision->low(context_));
 }
 
 Executor::Layout Executor::layout_of(const Policy& policy, int slots) const {
@@ -85,9 +85,9 @@ void Executor::ensure_fits(const Policy& policy, const Layout& layout) const {
     machine_.ensure_fits({.device = d,
                           .main = layout.high.slots_on(d),
                           .staging = kStagingSlots + layout.staged,
-                          .high_precision = policy.precision->high(),
+                          .high_precision = policy.precision->high(context_),
                           .low = layout.low.slots_on(d),
-                          .low_precision = policy.precision->low(),
+                          .low_precision = policy.precision->low(context_),
                           .sequences = layout.sequences});
   }
 }
@@ -96,18 +96,18 @@ void Executor::ensure_fits(const Policy& policy, const Layout& layout) const {
 Executor::PoolSizes Executor::pool_sizes(const Policy& policy, int slots) const {
   PrecisionChooser& chooser = *policy.precision;
   const std::int64_t budget = slots * machine_.expert_bytes(Precision::native);
-  const bool has_low = chooser.low() != Precision::native;
+  const bool has_low = chooser.low(context_) != Precision::native;
   const double low_share = has_low ? chooser.low_share(context_) : 0;
   PoolSizes sizes;
-  sizes.high = chooser.high() == Precision::native && !has_low
+  sizes.high = chooser.high(context_) == Precision::native && !has_low
                    ? slots
                    : static_cast<int>(static_cast<double>(budget) * (1 - low_share) /
-                                      static_cast<double>(machine_.expert_bytes(chooser.high())));
+                                      static_cast<double>(machine_.expert_bytes(chooser.high(context_))));
   const int all = shape_.layers * shape_.experts;
   sizes.high = std::min(sizes.high, all);
   if (has_low) {
-    const std::int64_t left = budget - sizes.high * machine_.expert_bytes(chooser.high());
-    sizes.low = std::min(all, static_cast<int>(left / machine_.expert_bytes(chooser.low())));
+    const std::int64_t left = budget - sizes.high * machine_.expert_bytes(chooser.high(context_));
+    sizes.low = std::min(all, static_cast<int>(left / machine_.expert_bytes(chooser.low(context_))));
   }
   return sizes;
 }

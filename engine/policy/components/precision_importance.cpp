@@ -11,15 +11,23 @@ namespace {
 
 class Importance final : public PrecisionChooser {
  public:
-  explicit Importance(const Parameters& p) : wide_(p.integer("bounds") == 1), tolerance_(p("tolerance")) {}
-  Precision high() const override { return wide_ ? Precision::int8 : Precision::int4; }
-  Precision low() const override { return wide_ ? Precision::int4 : Precision::int2; }
+  explicit Importance(const Parameters& p)
+      : by_tolerance_(p.integer("bounds") == 0), wide_(p.integer("bounds") == 2), tolerance_(p("tolerance")) {}
+  bool exact() const override { return false; }
+  Precision high(const PolicyContext& ctx) override {
+    divide(ctx);
+    return wide_ ? Precision::int8 : Precision::int4;
+  }
+  Precision low(const PolicyContext& ctx) override {
+    divide(ctx);
+    return wide_ ? Precision::int4 : Precision::int2;
+  }
 
   double low_share(const PolicyContext& ctx) override {
     divide(ctx);
     const auto all = static_cast<double>(ctx.layers * ctx.experts), lowered = static_cast<double>(lowered_);
-    const double low_bytes = lowered * static_cast<double>(ctx.machine->expert_bytes(low()));
-    const double high_bytes = (all - lowered) * static_cast<double>(ctx.machine->expert_bytes(high()));
+    const double low_bytes = lowered * static_cast<double>(ctx.machine->expert_bytes(low(ctx)));
+    const double high_bytes = (all - lowered) * static_cast<double>(ctx.machine->expert_bytes(high(ctx)));
     return low_bytes / (low_bytes + high_bytes);
   }
   bool only_low(const PolicyContext& ctx, ExpertId id) override {
@@ -43,13 +51,14 @@ class Importance final : public PrecisionChooser {
     divided_ = true;
     if (!knows(ctx)) return;
     const ExpertImportance& known = ctx.prior->importance;
+    if (by_tolerance_) wide_ = known.int4_int2.front() > tolerance_;
     lowered_ = known.lowered(wide_ ? known.int8_int4 : known.int4_int2, tolerance_);
     is_low_.resize(static_cast<std::size_t>(ctx.layers * ctx.experts));
     const std::vector<ExpertId> order = known.least_first();
     for (std::size_t i = 0; i < lowered_; ++i) is_low_[ctx.index(order[i])] = true;
   }
 
-  bool wide_;
+  bool by_tolerance_, wide_;
   double tolerance_;
   bool divided_ = false;
   std::size_t lowered_ = 0;   // experts in the lower precision
@@ -59,16 +68,18 @@ class Importance final : public PrecisionChooser {
 }  // namespace
 
 ComponentEntry precision_importance() {
-  return {.decl = {.kind = ComponentKind::precision,
-                   .name = "importance",
-                   .help = "One bit-width for each expert: the lower one for those that matter least to the loss "
-                           "(inexact).",
-                   .parameters = {choice("bounds", {"int4-int2", "int8-int4"},
-                                         "The two bit-widths; the paper takes those that its tolerance lies between."),
-                                  real("tolerance", 0, 1, 0.02, "",
-                                       "By how much of itself the loss may rise; decides how many experts get the "
-                                       "lower bit-width.")}},
-          .make = [](const Parameters& p) { return std::make_unique<Importance>(p); }};
+  return {
+      .decl = {.kind = ComponentKind::precision,
+               .name = "importance",
+               .help = "One bit-width for each expert: the lower one for those that matter least to the loss "
+                       "(inexact).",
+               .parameters = {choice("bounds", {"by-tolerance", "int4-int2", "int8-int4"},
+                                     "The two bit-widths: of the pairs that one whose losses the tolerance lies "
+                                     "between, as in the paper (int4 and int2 where nothing is known), or this one."),
+                              real("tolerance", 0, 1, 0.02, "",
+                                   "By how much of itself the loss may rise; decides how many experts get the "
+                                   "lower bit-width.")}},
+      .make = [](const Parameters& p) { return std::make_unique<Importance>(p); }};
 }
 
 }  // namespace expertscope::components

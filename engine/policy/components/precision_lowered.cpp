@@ -11,7 +11,8 @@ class Lowered final : public PrecisionChooser {
       : precision_(p.integer("bits") == 0   ? Precision::int8
                    : p.integer("bits") == 1 ? Precision::int4
                                             : Precision::int2) {}
-  Precision high() const override { return precision_; }
+  Precision high(const PolicyContext&) override { return precision_; }
+  bool exact() const override { return false; }
 
  private:
   Precision precision_;

@@ -14,7 +14,8 @@ class ScoreDriven final : public PrecisionChooser {
       : low_above_(static_cast<float>(p("low_above"))),
         low_(p.integer("low") == 0 ? Precision::int4 : Precision::int2),
         low_share_(p("low_share")) {}
-  Precision low() const override { return low_above_ < 1 ? low_ : Precision::native; }
+  Precision low(const PolicyContext&) override { return low_above_ < 1 ? low_ : Precision::native; }
+  bool exact() const override { return low_above_ >= 1; }
   double low_share(const PolicyContext&) override { return low_share_; }
 
   bool wants_low(const PolicyContext&, const LayerRoutes& routes, const Demand& demand) override {
