@@ -1,7 +1,5 @@
 #include "engine/learn/importance.h"
 
-#include <array>
-
 #include "engine/learn/text_loss.h"
 #include "engine/model/expert_versions.h"
 
