@@ -66,7 +66,7 @@ inline double hobbit_priority(const HobbitWeights& w, double last_token, double 
                               int layer, int current, int layers) {
   const double t = std::max(tokens, 1.0);
   const double distance = 1 - static_cast<double>(layer_distance(layer, current, layers)) / layers;
-  return w.recent * last_token / t + w.frequent * uses / t + w.high_precision * high_uses / t + w.distance * distance;
+  return (w.recent * last_token + w.frequent * uses + w.high_precision * high_uses) / t + w.distance * distance;
 }
 // MoE-APEX's successor of it. `bit_ratio`: bits of the low precision for one of the high.
 double lcu_priority(double high_uses, double low_uses, double bit_ratio, double tokens, bool used_in_last_pass,

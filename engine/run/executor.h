@@ -189,8 +189,7 @@ class Executor {
   std::uint64_t plans_ = 0;               // made so far, with the one in work
   std::vector<std::uint64_t> wanted_in_;  // [layer * experts + expert]: the last plan that wanted to prefetch it
   std::vector<Victims> victims_;          // [cache * pool_count() + pool_number()], the main cache first
-  std::vector<ExpertId> leaving_;         // residents that may leave, and
-  std::vector<double> scores_;            // what the evictor says of each
+  std::vector<double> scores_;            // what the evictor says of each member of the pool looked through
   std::vector<EarlyCopy> prefetches_;     // planned: have a slot
   std::vector<Ticket> tickets_;
   std::vector<EarlyWork> early_;  // of this layer

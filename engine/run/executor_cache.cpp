@@ -164,17 +164,18 @@ void Executor::shrink_to_pools(ExpertCache& cache) {
 }
 
 void Executor::shrink_pool(ExpertCache& cache, ExpertId member) {
-  while (cache.pool_overflow(member) > 0) {
-    std::optional<ExpertId> worst;
-    double worst_score = 0;
-    cache.for_each_in_pool(member, [&](ExpertId id, ExpertCache::Entry& entry) {
-      // What is under way goes first: nobody has it yet.
-      const double score = entry.state == State::loading ? -1e300 : policy_->evictor->keep_score(context_, id);
-      if (!worst || score < worst_score) worst = id, worst_score = score;
-    });
-    ES_ASSERT(worst.has_value(), "a pool overflows with nothing in it");
-    if (cache.at(*worst).state == State::loading) settle();
-    if (cache.at(*worst).state != State::absent) evict(cache, *worst, ResidencyChange::dropped);
+  if (cache.pool_overflow(member) <= 0) return;
+  // What is under way goes first: nobody has it yet. Ties: the lower layer and expert.
+  std::vector<std::pair<double, ExpertId>> first_to_go;
+  for (ExpertId id : cache.in_pool_of(member)) {
+    const bool loading = cache.at(id).state == State::loading;
+    first_to_go.emplace_back(loading ? -1e300 : policy_->evictor->keep_score(context_, id), id);
+  }
+  std::ranges::sort(first_to_go);
+  for (const auto& [score, id] : first_to_go) {
+    if (cache.pool_overflow(member) <= 0) return;
+    if (cache.at(id).state == State::loading) settle();
+    if (cache.at(id).state != State::absent) evict(cache, id, ResidencyChange::dropped);
   }
 }
 
@@ -248,10 +249,11 @@ void Executor::place(ExpertCache& cache, const std::vector<ExpertId>& targets) {
     if (!cache.pool_has_room(id)) {
       // Room is made by what was used longest ago and is no target, whatever the new evictor would say.
       std::optional<ExpertId> oldest;
-      cache.for_each_in_pool(id, [&](ExpertId other, ExpertCache::Entry& entry) {
-        if (entry.state != State::resident || mark(other)) return;
-        if (!oldest || use(other).last_use_tick < use(*oldest).last_use_tick) oldest = other;
-      });
+      const auto age = [&](ExpertId other) { return std::pair(use(other).last_use_tick, other); };
+      for (ExpertId other : cache.in_pool_of(id)) {
+        if (cache.at(other).state != State::resident || mark(other)) continue;
+        if (!oldest || age(other) < age(*oldest)) oldest = other;
+      }
       if (!oldest) continue;
       evict(cache, *oldest, ResidencyChange::evicted);
     }
@@ -336,20 +338,17 @@ Victims& Executor::victims_in(const ExpertCache& cache, ExpertId member) {
 }
 
 void Executor::look_for_victims(const ExpertCache& cache, ExpertId incoming) {
-  leaving_.clear();
-  cache.for_each_resident(incoming, [&](ExpertId id) {
-    if (!is_demanded(id) && wanted_in_[context_.index(id)] != plans_) leaving_.push_back(id);
-  });
-  scores_.resize(leaving_.size());
-  policy_->evictor->keep_scores(context_, leaving_, scores_);
+  const std::span<const ExpertId> pool = cache.in_pool_of(incoming);
+  scores_.resize(pool.size());
+  policy_->evictor->keep_scores(context_, pool, scores_);
   Victims& victims = victims_in(cache, incoming);
   victims.begin(plans_);
-  // Neighbours have much the same score: by strides of a prime, so that the few to keep are met early.
-  const std::size_t n = leaving_.size(), stride = n > 0 ? 1'000'003 % n : 0;
-  for (std::size_t i = 0, at = 0; i < n; ++i, at = at + stride < n ? at + stride : at + stride - n) {
-    if (victims.leaves_out(scores_[at])) continue;
-    const ExpertId id = leaving_[at];
-    victims.offer({.held = hold_of(id), .score = scores_[at], .last_use = use(id).last_use_tick, .id = id});
+  for (std::size_t i = 0; i < pool.size(); ++i) {
+    if (victims.leaves_out(scores_[i])) continue;
+    const ExpertId id = pool[i];
+    const bool wanted = is_demanded(id) || wanted_in_[context_.index(id)] == plans_;
+    if (wanted || cache.at(id).state != State::resident) continue;
+    victims.offer({.held = hold_of(id), .score = scores_[i], .last_use = use(id).last_use_tick, .id = id});
   }
   if (!policy_->evictor->evicts_demanded()) return;
   for (const Planned& p : plan_) {

@@ -26,24 +26,23 @@ SlotId ExpertCache::SlotList::remove() {
 }
 
 ExpertCache::ExpertCache(int layers, int experts)
-    : layers_(layers),
-      experts_(experts),
-      entries_(static_cast<std::size_t>(layers * experts)),
-      words_((static_cast<std::size_t>(experts) + 63) / 64),
-      in_pool_(static_cast<std::size_t>(layers) * words_, 0),
-      resident_(in_pool_) {
+    : layers_(layers), experts_(experts), entries_(static_cast<std::size_t>(layers * experts)) {
   set_homes(std::vector<std::uint8_t>(entries_.size(), 0), 1);
 }
 
 void ExpertCache::set_homes(std::vector<std::uint8_t> homes, int devices) {
   homes_ = std::move(homes);
   slots_.assign(static_cast<std::size_t>(devices), {});
-  for (DeviceSlots& d : slots_) d.occupied.assign(static_cast<std::size_t>(layers_), 0);
+  members_.assign(pool_count(), {});
 }
 
 void ExpertCache::set_pools(Pools all, std::vector<Pools> by_device) {
+  std::vector<ExpertId> members;
+  for (const std::vector<ExpertId>& pool : members_) members.insert(members.end(), pool.begin(), pool.end());
   pools_ = std::move(all);
   for (std::size_t d = 0; d < slots_.size(); ++d) slots_[d].pools = std::move(by_device[d]);
+  members_.assign(pool_count(), {});
+  for (ExpertId id : members) enter_pool(id);
 }
 
 int ExpertCache::pool_slots(int device) const {
@@ -65,11 +64,6 @@ int ExpertCache::pool_room(ExpertId id) const {
   return slots_on(device_of(id)).pools.slots[pools_.global ? 0 : id.layer];
 }
 
-int ExpertCache::occupied(ExpertId id) const {
-  const DeviceSlots& d = slots_on(device_of(id));
-  return pools_.global ? d.occupied_total : d.occupied[id.layer];
-}
-
 bool ExpertCache::pool_has_room(ExpertId id) const {
   return !slots_on(device_of(id)).main.free.empty() && occupied(id) < pool_room(id);
 }
@@ -79,19 +73,16 @@ int ExpertCache::pool_overflow(ExpertId id) const {
 }
 
 void ExpertCache::enter_pool(ExpertId id) {
-  set(in_pool_, id, true);
-  set(resident_, id, at(id).state == State::resident);
-  DeviceSlots& d = slots_on(device_of(id));
-  ++d.occupied[id.layer];
-  ++d.occupied_total;
+  std::vector<ExpertId>& members = members_[pool_number(id)];
+  at(id).member = static_cast<std::uint32_t>(members.size());
+  members.push_back(id);
 }
 
 void ExpertCache::leave_pool(ExpertId id) {
-  set(in_pool_, id, false);
-  set(resident_, id, false);
-  DeviceSlots& d = slots_on(device_of(id));
-  --d.occupied[id.layer];
-  --d.occupied_total;
+  std::vector<ExpertId>& members = members_[pool_number(id)];
+  at(members.back()).member = at(id).member;
+  members[at(id).member] = members.back();
+  members.pop_back();
 }
 
 void ExpertCache::start_loading(ExpertId id, SlotId slot, CopyReason reason) {
@@ -124,7 +115,6 @@ void ExpertCache::adopt(ExpertId id) {
 
 void ExpertCache::loaded(ExpertId id) {
   at(id).state = State::resident;
-  if (!at(id).staged) set(resident_, id, true);
   loading_.erase(std::find(loading_.begin(), loading_.end(), id));
 }
 
@@ -132,13 +122,14 @@ SlotId ExpertCache::release(ExpertId id) {
   const Entry e = at(id);
   ES_ASSERT(e.state != State::absent, "releases an expert that is not there");
   if (e.state == State::loading) loading_.erase(std::find(loading_.begin(), loading_.end(), id));
-  at(id) = {};
   if (e.staged) {
+    at(id) = {};
     staged_.erase(std::find(staged_.begin(), staged_.end(), id));
     slots_on(device_of(id)).staging.free.push_back(e.slot);
     return e.slot;
   }
   leave_pool(id);
+  at(id) = {};
   slots_on(device_of(id)).main.free.push_back(e.slot);
   return e.slot;
 }

@@ -2,7 +2,6 @@
 // is a map update; nothing is ever copied back.
 #pragma once
 
-#include <bit>
 #include <cstdint>
 #include <span>
 #include <vector>
@@ -37,6 +36,7 @@ class ExpertCache {
     CopyReason reason = CopyReason::demand;  // why it was loaded
     bool used = false;                       // by a demand since then
     bool staged = false;                     // in a staging slot: takes no room in its pool
+    std::uint32_t member = 0;                // its place among the members of its pool
     std::uint64_t expected_tick = 0;         // staged: when its layer runs
   };
 
@@ -66,16 +66,8 @@ class ExpertCache {
   std::size_t pool_number(ExpertId) const;  // from 0, below pool_count()
   std::size_t pool_count() const { return slots_.size() * static_cast<std::size_t>(layers_); }
   bool is_in_pool(ExpertId id) const { return at(id).state != State::absent && !at(id).staged; }
-  // Experts that compete with it for a slot, in the order of their numbers.
-  template <typename F>
-  void for_each_in_pool(ExpertId member, F&& f) {
-    for_each(in_pool_, member, [&](ExpertId id) { f(id, at(id)); });
-  }
-  // Those of them whose copy has arrived.
-  template <typename F>
-  void for_each_resident(ExpertId member, F&& f) const {
-    for_each(resident_, member, f);
-  }
+  // Experts that compete with it for a slot, in no order, until one enters or leaves.
+  std::span<const ExpertId> in_pool_of(ExpertId member) const { return members_[pool_number(member)]; }
 
   // --- changes
   void start_loading(ExpertId, SlotId, CopyReason);  // the slot must be free: take one with free_slot()
@@ -115,32 +107,10 @@ class ExpertCache {
   struct DeviceSlots {
     SlotList main, staging;
     Pools pools;
-    std::vector<int> occupied;  // experts in pools, by layer
-    int occupied_total = 0;
   };
   const DeviceSlots& slots_on(int device) const { return slots_[static_cast<std::size_t>(device)]; }
   DeviceSlots& slots_on(int device) { return slots_[static_cast<std::size_t>(device)]; }
-  int occupied(ExpertId) const;
-  using Bits = std::vector<std::uint64_t>;  // one an expert, layers begin with a word
-  void set(Bits& bits, ExpertId id, bool value) {
-    const std::uint64_t bit = std::uint64_t{1} << (id.expert % 64U);
-    std::uint64_t& word = bits[id.layer * words_ + id.expert / 64U];
-    word = value ? word | bit : word & ~bit;
-  }
-  template <typename F>
-  void for_each(const Bits& bits, ExpertId member, F&& f) const {
-    const int first = pools_.global ? 0 : member.layer, last = pools_.global ? layers_ - 1 : member.layer;
-    for (int l = first; l <= last; ++l) {
-      for (std::size_t word = 0; word < words_; ++word) {
-        // A copy: what is visited may leave the pool meanwhile.
-        for (std::uint64_t left = bits[static_cast<std::size_t>(l) * words_ + word]; left != 0; left &= left - 1) {
-          const auto e = word * 64 + static_cast<std::size_t>(std::countr_zero(left));
-          const ExpertId id{static_cast<std::uint16_t>(l), static_cast<std::uint16_t>(e)};
-          if (device_of(id) == device_of(member)) f(id);
-        }
-      }
-    }
-  }
+  int occupied(ExpertId id) const { return static_cast<int>(in_pool_of(id).size()); }
   void enter_pool(ExpertId);
   void leave_pool(ExpertId);
 
@@ -150,9 +120,7 @@ class ExpertCache {
   std::vector<std::uint8_t> homes_;  // [layer * experts + expert]
   std::vector<DeviceSlots> slots_;   // by GPU
   std::vector<Entry> entries_;
-  std::size_t words_;  // of a layer
-  Bits in_pool_;       // neither absent nor staged
-  Bits resident_;      // of them, those whose copy has arrived
+  std::vector<std::vector<ExpertId>> members_;  // by pool number: neither absent nor staged
   std::vector<ExpertId> loading_, staged_;
 };
 

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstdint>
+#include <limits>
 #include <vector>
 
 #include "engine/ids.h"
@@ -31,10 +32,9 @@ class Victims {
 
   // Whether an expert with that score leaves after all that are kept, held or not; then it is left out.
   bool leaves_out(double score) {
-    if (kept_.empty() || (kept_.size() < kMostKept && !left_some_out_)) return false;
-    const bool later = kept_.front().held == 0 && score > kept_.front().score;
-    left_some_out_ |= later;
-    return later;
+    if (score <= limit_) return false;
+    left_some_out_ = true;
+    return true;
   }
   void offer(const Victim& v) {
     const bool last = kept_.empty() || kept_.front() < v;
@@ -49,6 +49,7 @@ class Victims {
   Victim take_first() {
     const Victim first = kept_.back();
     kept_.pop_back();
+    if (kept_.empty()) limit_ = kNoLimit;
     return first;
   }
   // Some that were offered are not kept: when it is empty, the pool must be looked through again.
@@ -56,10 +57,12 @@ class Victims {
 
  private:
   static constexpr std::size_t kMostKept = 16;  // more than most layers evict
+  static constexpr double kNoLimit = std::numeric_limits<double>::infinity();
   void keep(const Victim&);
 
   std::uint64_t plan_ = 0;
   bool left_some_out_ = false;  // each of them leaves later than all that are kept
+  double limit_ = kNoLimit;     // whose score is above it need not be offered
   std::vector<Victim> kept_;    // who leaves first comes last
 };
 

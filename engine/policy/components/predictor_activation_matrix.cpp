@@ -117,9 +117,13 @@ class ActivationPredictor final : public Predictor {
         const float p = forecast[ctx.index(id)];
         if (p > 0) out.push_back({.expert = id, .distance = d, .probability = p * proximity});
       }
-      std::stable_sort(out.begin() + static_cast<std::ptrdiff_t>(begin), out.end(),
-                       [](const Candidate& a, const Candidate& b) { return a.probability > b.probability; });
-      out.resize(std::min(out.size(), begin + static_cast<std::size_t>(width_ > 0 ? width_ : ctx.top_k)));
+      const std::size_t end = std::min(out.size(), begin + static_cast<std::size_t>(width_ > 0 ? width_ : ctx.top_k));
+      std::partial_sort(out.begin() + static_cast<std::ptrdiff_t>(begin),
+                        out.begin() + static_cast<std::ptrdiff_t>(end), out.end(),
+                        [](const Candidate& a, const Candidate& b) {
+                          return a.probability != b.probability ? a.probability > b.probability : a.expert < b.expert;
+                        });
+      out.resize(end);
     }
   }
 
