@@ -1,6 +1,7 @@
 // The words of the engine as types. Every record, table, view and report uses these and no others.
 #pragma once
 
+#include <array>
 #include <compare>
 #include <cstdint>
 #include <string_view>
@@ -70,6 +71,7 @@ enum class DemandState : std::uint8_t { hit, late, miss };
 enum class Outcome : std::uint8_t { gpu, fetched, streamed, cpu, cpu_early, skipped, substituted };
 inline constexpr int kOutcomes = 7;
 enum class Precision : std::uint8_t { native, int8, int4, int2 };
+inline constexpr std::array kPrecisions = {Precision::native, Precision::int8, Precision::int4, Precision::int2};
 enum class Label : std::uint8_t { measured, estimated, simulated };
 
 std::string_view name(Phase);

@@ -8,15 +8,12 @@ namespace {
 
 // Relative rise over the native model's loss, with shares of the least important experts in `low`, the others in
 // `high`.
-std::vector<double> rises_by_share(TextLoss& loss, double native, const std::vector<ExpertId>& least_first, int experts,
-                                   const ExpertVersions& high, const ExpertVersions& low) {
+std::vector<double> rises_by_share(TextLoss& loss, double native, const ExpertImportance& importance, int layers,
+                                   int experts, const ExpertVersions& high, const ExpertVersions& low) {
   std::vector<double> rises;
-  std::vector<bool> is_low(least_first.size(), false);
-  std::size_t lowered = 0;
   for (int i = 0; i <= kImportanceShares; ++i) {
-    const std::size_t count = least_first.size() * static_cast<std::size_t>(i) / kImportanceShares;
-    for (; lowered < count; ++lowered)
-      is_low[static_cast<std::size_t>(least_first[lowered].layer * experts + least_first[lowered].expert)] = true;
+    const std::vector<bool> is_low =
+        importance.least(static_cast<std::size_t>(layers * experts * i / kImportanceShares));
     loss.pass().set_versions(
         [&](ExpertId id) { return is_low[static_cast<std::size_t>(id.layer * experts + id.expert)] ? &low : &high; });
     rises.push_back(loss.measure() / native - 1);
@@ -43,9 +40,8 @@ ExpertImportance measure_importance(const Model& model, ThreadPool& pool,
       of_layer.push_back(loss.measure() - all_int4);
     }
   }
-  const std::vector<ExpertId> order = out.least_first();
-  out.int4_int2 = rises_by_share(loss, native, order, experts, int4, int2);
-  out.int8_int4 = rises_by_share(loss, native, order, experts, int8, int4);
+  out.int4_int2 = rises_by_share(loss, native, out, layers, experts, int4, int2);
+  out.int8_int4 = rises_by_share(loss, native, out, layers, experts, int8, int4);
   return out;
 }
 

@@ -155,8 +155,8 @@ Ticket EmulatedMachine::copy_expert(const ExpertCopy& request) {
 // it is read to, so that every copy is such a read.
 Ticket EmulatedMachine::in_host_memory(ExpertId id, Precision precision, CopyReason reason) {
   if (!host_tier_) return 0;
-  Ticket& arrived = arrived_[static_cast<std::size_t>(id.layer * shape_.experts + id.expert)];
-  if (host_tier_->use(id) && !costs_.profile().unified_memory) return is_done(arrived) ? 0 : arrived;
+  Ticket& read = arrived(id, precision);
+  if (host_tier_->use(id, precision) && !costs_.profile().unified_memory) return is_done(read) ? 0 : read;
   Payload p;
   p.is_copy = true;
   p.copy = {.issued_ns = host_now_,
@@ -170,8 +170,7 @@ Ticket EmulatedMachine::in_host_memory(ExpertId id, Precision precision, CopyRea
   LaneOp op = costs_.storage_read(precision);
   op.copy_class = copy_class(reason);
   op.payload = keep(p);
-  arrived = simulation_.add(std::move(op), nullptr, 0);
-  return arrived;
+  return read = simulation_.add(std::move(op), nullptr, 0);
 }
 
 // Rows on their way to the CPU (d2h) or results back (h2d). No link, no copy.

@@ -66,7 +66,7 @@ class EmulatedMachine final : public Machine, private LaneEvents {
     costs_.ensure_fits({});
     if (shape.host_bytes)
       host_tier_.emplace(shape.layers, shape.experts, costs_.shape().expert_bytes, *shape.host_bytes);
-    arrived_.resize(table_.size(), 0);
+    arrived_.resize(kPrecisions.size() * table_.size(), 0);
     remote_.resize(profile.gpus.size());
   }
 
@@ -108,7 +108,7 @@ class EmulatedMachine final : public Machine, private LaneEvents {
     simulation_.change_class(t, kDemandClass);
     if (!host_tier_ || is_done(t)) return;  // what is done may be forgotten
     const CopyRecord& copy = payloads_[simulation_.find(t).payload].copy;
-    const Ticket read = arrived_[static_cast<std::size_t>(copy.layer * shape_.experts + copy.expert)];
+    const Ticket read = arrived({copy.layer, copy.expert}, copy.precision);
     if (!is_done(read)) simulation_.change_class(read, kDemandClass);
   }
   bool cancel_copy(Ticket t) override {
@@ -197,6 +197,10 @@ class EmulatedMachine final : public Machine, private LaneEvents {
   Ticket queue_rows(LaneOp op, std::uint8_t device, Ticket after);
   Ticket send_between(std::uint8_t from, std::uint8_t to, std::size_t rows, Ticket after);
   Ticket in_host_memory(ExpertId id, Precision precision, CopyReason reason);
+  Ticket& arrived(ExpertId id, Precision p) {
+    return arrived_[static_cast<std::size_t>((static_cast<int>(p) * shape_.layers + id.layer) * shape_.experts +
+                                             id.expert)];
+  }
   Ticket queue_cpu_expert(const Demand& demand, Precision precision, bool early);
   void wait_and_sync(Ticket t);
   void spend_on_host(WorkKind kind, TimeNs ns);
@@ -240,7 +244,7 @@ class EmulatedMachine final : public Machine, private LaneEvents {
   std::vector<std::uint32_t> free_payloads_;
 
   std::optional<HostTier> host_tier_;  // none: every expert is in host memory
-  std::vector<Ticket> arrived_;        // by expert: the last read from storage
+  std::vector<Ticket> arrived_;        // by precision, layer and expert: the last read from storage
 
   // The step and layer in work.
   std::uint32_t step_ = 0;

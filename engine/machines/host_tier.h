@@ -1,5 +1,6 @@
-// Host memory as a bounded cache over storage (--host-bytes): which experts it holds. The one that was used longest ago
-// makes room. Bookkeeping only: the reads are the machine's.
+// Host memory as a bounded cache over storage (--host-bytes): which experts it holds, and in which precision; each
+// takes the room of one at native precision. The one that was used longest ago makes room. Bookkeeping only: the reads
+// are the machine's.
 #pragma once
 
 #include <cstdint>
@@ -11,16 +12,18 @@ namespace expertscope {
 
 class HostTier {
  public:
-  // Begins filled with the first experts of every layer, as much as there is room for.
+  // Begins filled with the first experts of every layer at native precision, as many as there is room for.
   HostTier(int layers, int experts, std::int64_t expert_bytes, std::int64_t host_bytes);
 
   // Takes note of a use. False when storage has to be read: then the expert is held from now on.
-  bool use(ExpertId);
+  bool use(ExpertId, Precision);
 
  private:
-  std::size_t index(ExpertId id) const { return static_cast<std::size_t>(id.layer * experts_ + id.expert); }
+  std::size_t index(ExpertId id, Precision p) const {
+    return static_cast<std::size_t>((static_cast<int>(p) * layers_ + id.layer) * experts_ + id.expert);
+  }
 
-  int experts_;
+  int layers_, experts_;
   std::size_t room_, held_ = 0;
   std::uint64_t clock_ = 0;
   std::vector<std::uint64_t> last_use_;  // 0: not held

@@ -15,7 +15,7 @@ StorageTier::StorageTier(int layers, int experts, std::span<std::byte> memory, s
       clock_(std::move(clock)),
       places_(memory.size() / static_cast<std::size_t>(place_bytes)),
       there_(places_.size()),
-      place_of_(static_cast<std::size_t>(layers * experts), kNoPlace) {
+      place_of_(kPrecisions.size() * static_cast<std::size_t>(layers * experts), kNoPlace) {
   for (std::size_t i = 0; i < places_.size(); ++i)
     places_[i].blob = memory.data() + i * static_cast<std::size_t>(place_bytes);
   thread_ = std::jthread([this] { read_on(); });
@@ -29,12 +29,16 @@ StorageTier::~StorageTier() {
   wake_.notify_all();
 }
 
+StorageTier::Place& StorageTier::place_of(ExpertId id, Precision p) {
+  return place_of_[static_cast<std::size_t>((static_cast<int>(p) * layers_ + id.layer) * experts_ + id.expert)];
+}
+
 std::vector<StorageTier::Read> StorageTier::begin_full() {
   std::vector<Read> reads;
   for (int e = 0; e < experts_; ++e) {
     for (int l = 0; l < layers_ && reads.size() < places_.size(); ++l) {
       const ExpertId id{static_cast<std::uint16_t>(l), static_cast<std::uint16_t>(e)};
-      const Place p = place_for(id);
+      const Place p = place_for(id, Precision::native);
       there_[index(p)] = true;
       reads.push_back({.expert = id, .blob = places_[index(p)].blob, .reason = CopyReason::placement});
     }
@@ -43,7 +47,7 @@ std::vector<StorageTier::Read> StorageTier::begin_full() {
 }
 
 // An empty place, or that of the expert used longest ago that nobody holds and that is not being read.
-StorageTier::Place StorageTier::place_for(ExpertId id) {
+StorageTier::Place StorageTier::place_for(ExpertId id, Precision precision) {
   std::size_t oldest = places_.size();
   for (std::size_t i = 0; i < places_.size(); ++i) {
     const Held& h = places_[i];
@@ -53,20 +57,25 @@ StorageTier::Place StorageTier::place_for(ExpertId id) {
   }
   if (oldest == places_.size()) return kNoPlace;
   Held& h = places_[oldest];
-  if (h.used) place_of(h.expert) = kNoPlace;
+  if (h.used) place_of(h.expert, h.precision) = kNoPlace;
   h.expert = id;
+  h.precision = precision;
   h.used = true;
   h.last_use = ++uses_;
   there_[oldest] = false;
-  return place_of(id) = static_cast<Place>(oldest);
+  return place_of(id, precision) = static_cast<Place>(oldest);
 }
 
-StorageTier::Place StorageTier::hold(ExpertId id, CopyReason reason) {
-  Place p = place_of(id);
+StorageTier::Place StorageTier::hold(ExpertId id, Precision precision, CopyReason reason) {
+  Place p = place_of(id, precision);
   if (p == kNoPlace) {
-    p = place_for(id);
+    p = place_for(id, precision);
     if (p == kNoPlace) return kNoPlace;
-    const Wish wish{.read = {.expert = id, .blob = places_[index(p)].blob, .reason = reason, .issued_ns = clock_()},
+    const Wish wish{.read = {.expert = id,
+                             .precision = precision,
+                             .blob = places_[index(p)].blob,
+                             .reason = reason,
+                             .issued_ns = clock_()},
                     .place = p};
     const std::lock_guard lock(mutex_);
     const auto at = std::upper_bound(wishes_.begin(), wishes_.end(), wish, [](const Wish& a, const Wish& b) {
@@ -123,7 +132,7 @@ void StorageTier::read_on() {
     std::exception_ptr failure;
     wish.read.start_ns = clock_();
     try {
-      reader_(wish.read.expert, wish.read.blob);
+      reader_(wish.read.expert, wish.read.precision, wish.read.blob);
     } catch (...) {
       failure = std::current_exception();
     }

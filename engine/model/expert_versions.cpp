@@ -111,40 +111,39 @@ void quantise(Precision precision, const float* values, std::int64_t count, std:
   }
 }
 
-ExpertVersions::ExpertVersions(const Model& model, Precision precision) : experts_(model.description().router.experts) {
-  const ModelDescription& d = model.description();
+void make_version(Precision precision, const ExpertBlobLayout& native, const std::byte* blob,
+                  const ExpertBlobLayout& layout, std::byte* version) {
+  std::vector<float> row;
+  const auto convert = [&](const ExpertMatrix& source, const ExpertMatrix& target) {
+    const WeightView view = matrix_in_blob(source, blob);
+    row.resize(static_cast<std::size_t>(source.cols));
+    for (int r = 0; r < source.rows; ++r) {
+      dequantise_row(view, r, row.data());
+      const std::int64_t first = std::int64_t{r} * source.cols;
+      quantise(precision, row.data(), source.cols, version + target.quants_offset + quants_bytes(target.type, first),
+               version + target.scales_offset + scales_bytes(target.type, first));
+    }
+  };
+  convert(native.gate, layout.gate);
+  convert(native.up, layout.up);
+  convert(native.down, layout.down);
+}
+
+VersionPlaces::VersionPlaces(const ModelDescription& d, Precision precision) : experts_(d.router.experts) {
   for (const ExpertBlobLayout& native : d.expert_blob) {
     layouts_.push_back(layout_in(precision, native));
     pitch_ = std::max(pitch_, (layouts_.back().bytes + 63) / 64 * 64);
   }
-  blobs_ = AlignedBytes(pitch_ * d.layers * experts_);
+}
+
+ExpertVersions::ExpertVersions(const Model& model, Precision precision)
+    : places_(model.description(), precision), blobs_(places_.bytes()) {
   ThreadPool pool(static_cast<int>(std::max(1u, std::thread::hardware_concurrency())));
-  pool.parallel_for(d.layers * experts_, [&](int i, int) {
-    make(model, precision, {static_cast<std::uint16_t>(i / experts_), static_cast<std::uint16_t>(i % experts_)});
+  pool.parallel_for(places_.count(), [&](int i, int) {
+    const ExpertId id = places_.expert(i);
+    make_version(precision, model.blob_layout(id.layer), model.expert_blob(id).data(), layout(id.layer),
+                 blobs_.data() + places_.offset(id));
   });
-}
-
-std::span<const std::byte> ExpertVersions::blob(ExpertId id) const {
-  const std::int64_t index = std::int64_t{id.layer} * experts_ + id.expert;
-  return {blobs_.data() + index * pitch_, static_cast<std::size_t>(layout(id.layer).bytes)};
-}
-
-void ExpertVersions::make(const Model& model, Precision precision, ExpertId id) {
-  const ExpertBlobLayout &from = model.blob_layout(id.layer), &to = layout(id.layer);
-  std::byte* blob = blobs_.data() + (std::int64_t{id.layer} * experts_ + id.expert) * pitch_;
-  const auto convert = [&](const ExpertMatrix& source, const ExpertMatrix& target) {
-    const WeightView view = matrix_in_blob(source, model.expert_blob(id).data());
-    std::vector<float> row(static_cast<std::size_t>(source.cols));
-    for (int r = 0; r < source.rows; ++r) {
-      dequantise_row(view, r, row.data());
-      const std::int64_t first = std::int64_t{r} * source.cols;
-      quantise(precision, row.data(), source.cols, blob + target.quants_offset + quants_bytes(target.type, first),
-               blob + target.scales_offset + scales_bytes(target.type, first));
-    }
-  };
-  convert(from.gate, to.gate);
-  convert(from.up, to.up);
-  convert(from.down, to.down);
 }
 
 }  // namespace expertscope

@@ -5,6 +5,7 @@
 #include <fstream>
 #include <limits>
 #include <sstream>
+#include <utility>
 
 #include "engine/assert.h"
 #include "engine/error.h"
@@ -21,14 +22,15 @@ std::size_t size(std::int64_t n) {
 
 }  // namespace
 
-std::vector<ExpertId> ExpertImportance::least_first() const {
-  std::vector<ExpertId> order;
-  for (std::size_t l = 0; l < loss_rise.size(); ++l) {
-    for (std::size_t e = 0; e < loss_rise[l].size(); ++e)
-      order.push_back({.layer = static_cast<std::uint16_t>(l), .expert = static_cast<std::uint16_t>(e)});
+std::vector<bool> ExpertImportance::least(std::size_t count) const {
+  std::vector<std::pair<double, std::size_t>> order;
+  for (const std::vector<double>& layer : loss_rise) {
+    for (double rise : layer) order.emplace_back(rise, order.size());
   }
-  std::ranges::stable_sort(order, {}, [&](ExpertId id) { return loss_rise[id.layer][id.expert]; });
-  return order;
+  std::ranges::sort(order);
+  std::vector<bool> out(order.size(), false);
+  for (std::size_t i = 0; i < count; ++i) out[order[i].second] = true;
+  return out;
 }
 
 std::size_t ExpertImportance::lowered(std::span<const double> rises, double tolerance) const {

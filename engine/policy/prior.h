@@ -56,7 +56,8 @@ struct ExpertImportance {
   // the lower of two precisions and the others in the higher.
   std::vector<double> int8_int4, int4_int2;
 
-  std::vector<ExpertId> least_first() const;  // all experts
+  // [layer * experts + expert]: whether it is among the `count` that matter least.
+  std::vector<bool> least(std::size_t count) const;
   // How many of them may be in the lower precision before the loss rises by more than `tolerance`; between two measured
   // shares on a straight line. 0 when none may.
   std::size_t lowered(std::span<const double> rises, double tolerance) const;

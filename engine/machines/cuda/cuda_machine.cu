@@ -11,7 +11,6 @@ namespace {
 
 constexpr std::int64_t kSpareBytes = 256 << 20;  // of device memory, left to the driver and to others
 constexpr std::chrono::milliseconds kAwake{3};   // of CPU threads: a few layers of decode
-constexpr std::array kPrecisions = {Precision::native, Precision::int8, Precision::int4, Precision::int2};
 
 Slots::Bytes slot_bytes(const HostExperts& host) {
   Slots::Bytes bytes{};
@@ -168,13 +167,14 @@ void CudaMachine::finish_reads() {
     observer_->on_event(CopyRecord{.issued_ns = read.issued_ns,
                                    .start_ns = read.start_ns,
                                    .end_ns = read.end_ns,
-                                   .bytes = model_.blob_layout(read.expert.layer).bytes,
+                                   .bytes = host_.layout(read.expert.layer, read.precision).bytes,
                                    .step = step_,
                                    .copy = copy_count_++,
                                    .layer = read.expert.layer,
                                    .expert = read.expert.expert,
                                    .reason = read.reason,
-                                   .lane = Lane::storage});
+                                   .lane = Lane::storage,
+                                   .precision = read.precision});
   }
   if (reading_.empty()) return;
   const auto waits = std::stable_partition(reading_.begin(), reading_.end(),

@@ -34,7 +34,8 @@ HostExperts::HostExperts(const Model& model, std::optional<std::int64_t> host_by
   pool_ = MappedArray<std::byte>(places * place_bytes);
   tier_ = std::make_unique<StorageTier>(
       d.layers, d.router.experts, pool(), place_bytes,
-      [&model](ExpertId id, std::byte* blob) {
+      [this, &model](ExpertId id, Precision precision, std::byte* blob) {
+        if (precision != Precision::native) return version_files_[index(precision)]->read(id, blob);
         const Model::ExpertRead read{id, blob};
         model.read_experts({&read, 1}, kReadingThreads);
       },
@@ -45,18 +46,17 @@ HostExperts::HostExperts(const Model& model, std::optional<std::int64_t> host_by
 }
 
 void HostExperts::prepare(Precision precision) {
-  if (precision == Precision::native || versions_[index(precision)] != nullptr) return;
-  if (tier_) {
-    throw InputError(
-        "the policy wants experts in " + std::string(name(precision)) +
-        ", which are made from all experts in host memory: leave --host-bytes out or choose a policy in the "
-        "file's precision");
-  }
+  const std::size_t i = index(precision);
+  if (precision == Precision::native || versions_[i] || version_files_[i]) return;
   if (blob_bytes(precision) > blob_bytes(Precision::native)) {
     throw InputError("the policy wants experts in " + std::string(name(precision)) +
                      ", which is above the precision of this model's file: choose a lower precision or another file");
   }
-  versions_[index(precision)] = std::make_unique<Versions>(model_, precision);
+  if (tier_) {
+    version_files_[i] = std::make_unique<ExpertVersionFile>(model_, precision, ExpertVersionFile::folder_for(model_));
+  } else {
+    versions_[i] = std::make_unique<Versions>(model_, precision);
+  }
 }
 
 std::int64_t HostExperts::blob_bytes(Precision precision) const {
@@ -74,9 +74,11 @@ std::int64_t HostExperts::bytes() const {
 }
 
 std::optional<HostExperts::Held> HostExperts::hold(ExpertId id, Precision precision, CopyReason reason) {
-  if (precision != Precision::native) return Held{.blob = versions_[index(precision)]->experts.blob(id).data()};
-  if (!tier_) return Held{.blob = model_.expert_blob(id).data()};
-  const StorageTier::Place place = tier_->hold(id, reason);
+  if (!tier_) {
+    const bool native = precision == Precision::native;
+    return Held{.blob = native ? model_.expert_blob(id).data() : versions_[index(precision)]->experts.blob(id).data()};
+  }
+  const StorageTier::Place place = tier_->hold(id, precision, reason);
   if (place == StorageTier::kNoPlace) return std::nullopt;
   return Held{.blob = tier_->blob(place), .place = place};
 }

@@ -1,5 +1,6 @@
-// Experts in page-locked host memory, where copies and the CPU read them: the model's own store, versions of it below
-// the file's precision, and, where the experts stay in the file (--host-bytes), a bounded cache over that.
+// Experts in page-locked host memory, where copies and the CPU read them: the model's own store and versions of it
+// below the file's precision, or, where the experts stay in the file (--host-bytes), a bounded cache over that and over
+// files of such versions.
 #pragma once
 
 #include <array>
@@ -11,6 +12,7 @@
 #include "engine/machines/cuda/device.h"
 #include "engine/machines/cuda/device_clock.h"
 #include "engine/machines/storage_tier.h"
+#include "engine/model/expert_version_file.h"
 #include "engine/model/expert_versions.h"
 #include "engine/model/model.h"
 
@@ -22,9 +24,10 @@ class HostExperts {
   // layer. Model and clock outlive it.
   HostExperts(const Model&, std::optional<std::int64_t> host_bytes, const DeviceClock&);
 
-  void prepare(Precision);  // InputError when this model or --host-bytes has no such version
+  void prepare(Precision);  // InputError when this model has no such version or storage no room for it
   const ExpertBlobLayout& layout(int layer, Precision p) const {
-    return p == Precision::native ? model_.blob_layout(layer) : versions_[index(p)]->experts.layout(layer);
+    if (p == Precision::native) return model_.blob_layout(layer);
+    return tier_ ? version_files_[index(p)]->layout(layer) : versions_[index(p)]->experts.layout(layer);
   }
   std::int64_t blob_bytes(Precision) const;  // of the largest; known before prepare
   std::int64_t bytes() const;                // of host memory
@@ -61,7 +64,8 @@ class HostExperts {
 
   const Model& model_;
   PageLock store_;
-  std::array<std::unique_ptr<Versions>, 4> versions_;  // by precision
+  std::array<std::unique_ptr<Versions>, 4> versions_;                // by precision; without a tier
+  std::array<std::unique_ptr<ExpertVersionFile>, 4> version_files_;  // by precision; with one
   MappedArray<std::byte> pool_;
   std::unique_ptr<StorageTier> tier_;
 };

@@ -53,9 +53,7 @@ class Importance final : public PrecisionChooser {
     const ExpertImportance& known = ctx.prior->importance;
     if (by_tolerance_) wide_ = known.int4_int2.front() > tolerance_;
     lowered_ = known.lowered(wide_ ? known.int8_int4 : known.int4_int2, tolerance_);
-    is_low_.resize(static_cast<std::size_t>(ctx.layers * ctx.experts));
-    const std::vector<ExpertId> order = known.least_first();
-    for (std::size_t i = 0; i < lowered_; ++i) is_low_[ctx.index(order[i])] = true;
+    is_low_ = known.least(lowered_);
   }
 
   bool by_tolerance_, wide_;

@@ -15,12 +15,21 @@ constexpr ExpertId expert(int layer, int number) {
 
 TEST(HostTier, BeginsWithTheFirstExpertsOfEveryLayerAndForgetsTheOneUsedLongestAgo) {
   HostTier tier(2, 3, 10, 35);  // room for three
-  EXPECT_TRUE(tier.use(expert(0, 0)));
-  EXPECT_TRUE(tier.use(expert(0, 1)));
-  EXPECT_FALSE(tier.use(expert(1, 2)));  // in place of (1, 0), which nobody used
-  EXPECT_TRUE(tier.use(expert(0, 0)));
-  EXPECT_FALSE(tier.use(expert(1, 0)));  // in place of (0, 1)
-  EXPECT_FALSE(tier.use(expert(0, 1)));
+  const auto use = [&](ExpertId id) { return tier.use(id, Precision::native); };
+  EXPECT_TRUE(use(expert(0, 0)));
+  EXPECT_TRUE(use(expert(0, 1)));
+  EXPECT_FALSE(use(expert(1, 2)));  // in place of (1, 0), which nobody used
+  EXPECT_TRUE(use(expert(0, 0)));
+  EXPECT_FALSE(use(expert(1, 0)));  // in place of (0, 1)
+  EXPECT_FALSE(use(expert(0, 1)));
+}
+
+TEST(HostTier, AnExpertInAnotherPrecisionIsReadAnew) {
+  HostTier tier(2, 3, 10, 35);
+  EXPECT_FALSE(tier.use(expert(0, 0), Precision::int4));  // in place of (0, 0) itself
+  EXPECT_TRUE(tier.use(expert(0, 0), Precision::int4));
+  EXPECT_FALSE(tier.use(expert(0, 0), Precision::native));
+  EXPECT_TRUE(tier.use(expert(0, 0), Precision::int4));
 }
 
 RecordedEvents run_with(std::optional<std::int64_t> host_bytes, const std::string& profile = "rtx4090-pcie4") {

@@ -15,23 +15,26 @@ constexpr ExpertId expert(int layer, int number) {
   return {static_cast<std::uint16_t>(layer), static_cast<std::uint16_t>(number)};
 }
 
-// Three places of eight bytes; an expert's bytes are its numbers.
+// Three places of eight bytes; an expert's bytes are its precision and its numbers.
 struct SmallTier {
   SmallTier()
       : tier(
             2, 4, memory, 8,
-            [this](ExpertId id, std::byte* blob) {
+            [this](ExpertId id, Precision precision, std::byte* blob) {
               while (stopped) std::this_thread::yield();
               if (id.expert == 3) throw InputError("the file was shortened");
-              blob[0] = static_cast<std::byte>(10 * id.layer + id.expert);
+              blob[0] = static_cast<std::byte>(100 * static_cast<int>(precision) + 10 * id.layer + id.expert);
             },
             [this] { return ++time; }) {
     for (const StorageTier::Read& r : tier.begin_full())
       r.blob[0] = static_cast<std::byte>(10 * r.expert.layer + r.expert.expert);
   }
   int value_of(StorageTier::Place p) const { return static_cast<int>(tier.blob(p)[0]); }
-  StorageTier::Place use(ExpertId id) {
-    const StorageTier::Place p = tier.hold(id, CopyReason::demand);
+  StorageTier::Place hold(ExpertId id, CopyReason reason = CopyReason::demand) {
+    return tier.hold(id, Precision::native, reason);
+  }
+  StorageTier::Place use(ExpertId id, Precision precision = Precision::native) {
+    const StorageTier::Place p = tier.hold(id, precision, CopyReason::demand);
     while (p != StorageTier::kNoPlace && !tier.there(p)) std::this_thread::yield();
     if (p != StorageTier::kNoPlace) tier.release(p);
     return p;
@@ -64,13 +67,23 @@ TEST(StorageTier, BeginsWithTheFirstExpertsOfEveryLayerAndGivesUpTheOneUsedLonge
   EXPECT_LT(reads[0].start_ns, reads[0].end_ns);
 }
 
+TEST(StorageTier, AnExpertInAnotherPrecisionHasAPlaceOfItsOwn) {
+  SmallTier t;
+  EXPECT_EQ(t.value_of(t.use(expert(1, 0), Precision::int8)), 110);  // in place of (0, 0)
+  EXPECT_EQ(t.value_of(t.use(expert(1, 0))), 10);
+  EXPECT_EQ(t.value_of(t.use(expert(1, 0), Precision::int8)), 110);
+  const std::vector<StorageTier::Read> reads = reads_of(t.tier);
+  ASSERT_EQ(reads.size(), 1U);
+  EXPECT_EQ(reads[0].precision, Precision::int8);
+}
+
 TEST(StorageTier, WhatIsHeldStaysAndWhenAllIsHeldThereIsNoPlace) {
   SmallTier t;
-  const StorageTier::Place first = t.tier.hold(expert(0, 0), CopyReason::demand);
+  const StorageTier::Place first = t.hold(expert(0, 0));
   t.use(expert(1, 1)), t.use(expert(1, 2)), t.use(expert(0, 2));
   EXPECT_EQ(t.value_of(first), 0);
-  t.tier.hold(expert(1, 2), CopyReason::demand), t.tier.hold(expert(0, 2), CopyReason::demand);
-  EXPECT_EQ(t.tier.hold(expert(1, 1), CopyReason::demand), StorageTier::kNoPlace);
+  t.hold(expert(1, 2)), t.hold(expert(0, 2));
+  EXPECT_EQ(t.hold(expert(1, 1)), StorageTier::kNoPlace);
   t.tier.release(first);
   EXPECT_EQ(t.value_of(t.use(expert(1, 1))), 11);
 }
@@ -78,10 +91,10 @@ TEST(StorageTier, WhatIsHeldStaysAndWhenAllIsHeldThereIsNoPlace) {
 TEST(StorageTier, DemandsAreReadBeforePrefetchesAndAPrefetchMayBecomeOne) {
   SmallTier t;
   t.stopped = true;
-  t.tier.hold(expert(0, 2), CopyReason::prefetch);  // begins, and stands
+  t.hold(expert(0, 2), CopyReason::prefetch);  // begins, and stands
   while (t.time < 2) std::this_thread::yield();
-  const StorageTier::Place prefetch = t.tier.hold(expert(1, 2), CopyReason::prefetch);
-  t.tier.hold(expert(1, 1), CopyReason::promotion);
+  const StorageTier::Place prefetch = t.hold(expert(1, 2), CopyReason::prefetch);
+  t.hold(expert(1, 1), CopyReason::promotion);
   t.tier.raise(prefetch);
   t.stopped = false;
   std::vector<ExpertId> order;
@@ -93,7 +106,7 @@ TEST(StorageTier, DemandsAreReadBeforePrefetchesAndAPrefetchMayBecomeOne) {
 
 TEST(StorageTier, AReadThatFailsIsTheCallersError) {
   SmallTier t;
-  t.tier.hold(expert(0, 3), CopyReason::demand);
+  t.hold(expert(0, 3));
   EXPECT_THROW(
       while (true) {
         StorageTier::Read read;

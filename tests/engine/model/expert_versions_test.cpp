@@ -1,10 +1,14 @@
 // Experts below the file's precision.
 #include "engine/model/expert_versions.h"
 
+#include <algorithm>
 #include <cmath>
+#include <filesystem>
 
 #include <gtest/gtest.h>
 
+#include "engine/error.h"
+#include "engine/model/expert_version_file.h"
 #include "engine/model/kernels.h"
 #include "tests/engine/model/demo_model.h"
 
@@ -68,6 +72,38 @@ TEST(ExpertVersions, ABlockOfZerosStaysZeroInFourAndEightBits) {
     std::vector<float> out(32, 1.0f);
     dequantise_row(view, 0, out.data());
     for (float v : out) EXPECT_EQ(v, 0.0f);
+  }
+}
+
+// --- in a file of their own
+
+TEST(ExpertVersionFile, ReadsBackWhatIsMadeInMemory) {
+  const Model in_file(kDemoModelPath, ExpertHome::file);
+  for (Precision precision : {Precision::int8, Precision::int2}) {
+    const ExpertVersions memory(demo_model(), precision);
+    const ExpertVersionFile file(in_file, precision, testing::TempDir());
+    for (const ExpertId id : {ExpertId{0, 0}, ExpertId{3, 7}, ExpertId{11, 15}}) {
+      std::vector<std::byte> blob(static_cast<std::size_t>(file.layout(id.layer).bytes));
+      file.read(id, blob.data());
+      EXPECT_TRUE(std::ranges::equal(blob, memory.blob(id)));
+    }
+  }
+}
+
+TEST(ExpertVersionFile, LeavesNothingBehindAndSaysWhereItCannotLie) {
+  const Model in_file(kDemoModelPath, ExpertHome::file);
+  const std::filesystem::path folder = std::filesystem::path(testing::TempDir()) / "versions";
+  std::filesystem::create_directory(folder);
+  {
+    const ExpertVersionFile file(in_file, Precision::int4, folder);
+    EXPECT_TRUE(std::filesystem::is_empty(folder)) << "it has no name";
+  }
+  try {
+    const ExpertVersionFile file(in_file, Precision::int4, folder / "missing");
+    FAIL();
+  } catch (const InputError& e) {
+    EXPECT_NE(std::string(e.what()).find("missing"), std::string::npos) << e.what();
+    EXPECT_NE(std::string(e.what()).find("TMPDIR"), std::string::npos) << e.what();
   }
 }
 

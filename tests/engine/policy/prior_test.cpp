@@ -161,9 +161,9 @@ TEST(Base64, KnownTextsBothWays) {
 
 TEST(Prior, AsManyExpertsHaveFewerBitsAsTheToleratedLossAllows) {
   const ExpertImportance importance = full_prior().importance;  // of six experts
-  const std::vector<ExpertId> order = importance.least_first();
-  EXPECT_EQ(order[0], (ExpertId{0, 1}));
-  EXPECT_EQ(order[5], (ExpertId{2, 1}));
+  EXPECT_EQ(importance.least(1), (std::vector<bool>{false, true, false, false, false, false})) << "layer 0, expert 1";
+  EXPECT_EQ(importance.least(5), (std::vector<bool>{true, true, true, true, true, false}))
+      << "all but layer 2, expert 1";
   EXPECT_EQ(importance.lowered(importance.int4_int2, 0.009), 0u) << "int4 alone costs more";
   EXPECT_EQ(importance.lowered(importance.int4_int2, 0.02), 2u) << "three eighths of six";
   EXPECT_EQ(importance.lowered(importance.int4_int2, 0.04), 3u);
