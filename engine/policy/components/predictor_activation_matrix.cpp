@@ -5,6 +5,7 @@
 #include <numeric>
 
 #include "engine/policy/components/all.h"
+#include "engine/policy/components/candidates.h"
 #include "engine/policy/components/parameters.h"
 #include "engine/policy/formulas.h"
 
@@ -109,21 +110,12 @@ class ActivationPredictor final : public Predictor {
   void predict(const PolicyContext& ctx, const LayerRoutes&, int depth, std::vector<Candidate>& out) override {
     const std::vector<float>& forecast = ctx.state->forecast;
     if (forecast.empty()) return;
+    const auto experts = static_cast<std::size_t>(ctx.experts);
+    const auto most = static_cast<std::size_t>(width_ > 0 ? width_ : ctx.top_k);
     for (int d = 1; d <= depth && ctx.layer + d < ctx.layers; ++d) {
-      const std::size_t begin = out.size();
-      const auto proximity = static_cast<float>(activation_proximity(d, ctx.layers));
-      for (int e = 0; e < ctx.experts; ++e) {
-        const ExpertId id{.layer = static_cast<std::uint16_t>(ctx.layer + d), .expert = static_cast<std::uint16_t>(e)};
-        const float p = forecast[ctx.index(id)];
-        if (p > 0) out.push_back({.expert = id, .distance = d, .probability = p * proximity});
-      }
-      const std::size_t end = std::min(out.size(), begin + static_cast<std::size_t>(width_ > 0 ? width_ : ctx.top_k));
-      std::partial_sort(out.begin() + static_cast<std::ptrdiff_t>(begin),
-                        out.begin() + static_cast<std::ptrdiff_t>(end), out.end(),
-                        [](const Candidate& a, const Candidate& b) {
-                          return a.probability != b.probability ? a.probability > b.probability : a.expert < b.expert;
-                        });
-      out.resize(end);
+      const int layer = ctx.layer + d;
+      add_likeliest(std::span(forecast).subspan(static_cast<std::size_t>(layer) * experts, experts), layer, d, most,
+                    out, static_cast<float>(activation_proximity(d, ctx.layers)));
     }
   }
 

@@ -5,6 +5,7 @@
 #include <unordered_map>
 
 #include "engine/policy/components/all.h"
+#include "engine/policy/components/candidates.h"
 #include "engine/policy/components/parameters.h"
 
 namespace expertscope::components {
@@ -37,15 +38,7 @@ class ActivationPath final : public Predictor {
     const int next = ctx.layer + 1;
     sum_.assign(static_cast<std::size_t>(ctx.experts), 0.0F);
     for (std::size_t t = 0; t < history_[static_cast<std::size_t>(ctx.layer)].size(); ++t) expect(ctx, next, t);
-    const std::size_t begin = out.size();
-    for (int e = 0; e < ctx.experts; ++e) {
-      const float p = sum_[static_cast<std::size_t>(e)];
-      const ExpertId id{.layer = static_cast<std::uint16_t>(next), .expert = static_cast<std::uint16_t>(e)};
-      if (p > 0) out.push_back({.expert = id, .distance = 1, .probability = p});
-    }
-    std::stable_sort(out.begin() + static_cast<std::ptrdiff_t>(begin), out.end(),
-                     [](const Candidate& a, const Candidate& b) { return a.probability > b.probability; });
-    out.resize(std::min(out.size(), begin + static_cast<std::size_t>(width_ > 0 ? width_ : ctx.top_k)));
+    add_likeliest(sum_, next, 1, static_cast<std::size_t>(width_ > 0 ? width_ : ctx.top_k), out);
   }
 
  private:
@@ -146,7 +139,8 @@ class ActivationPath final : public Predictor {
       for (const std::uint16_t i : *from) {
         const std::size_t row = static_cast<std::size_t>(next - d) * experts + i;
         if (p.seen[row] <= 0) continue;
-        for (std::size_t j = 0; j < experts; ++j) sum_[j] += p.wanted[row * experts + j] / p.seen[row];
+        const float share = 1 / p.seen[row];
+        for (std::size_t j = 0; j < experts; ++j) sum_[j] += p.wanted[row * experts + j] * share;
       }
     }
   }

@@ -2,6 +2,7 @@
 #include <algorithm>
 
 #include "engine/policy/components/all.h"
+#include "engine/policy/components/candidates.h"
 
 namespace expertscope::components {
 namespace {
@@ -23,14 +24,7 @@ class GateAhead final : public Predictor {
           sum_[entry.expert] += static_cast<float>(entry.prob_q16) / 65535.0F;
         }
       }
-      const std::size_t begin = out.size();
-      for (std::size_t e = 0; e < sum_.size(); ++e) {
-        if (sum_[e] <= 0) continue;
-        const ExpertId id{.layer = static_cast<std::uint16_t>(ctx.layer + d), .expert = static_cast<std::uint16_t>(e)};
-        out.push_back({.expert = id, .distance = d, .probability = sum_[e]});
-      }
-      std::stable_sort(out.begin() + static_cast<std::ptrdiff_t>(begin), out.end(),
-                       [](const Candidate& a, const Candidate& b) { return a.probability > b.probability; });
+      add_likeliest(sum_, ctx.layer + d, d, sum_.size(), out);
     }
   }
 

@@ -6,6 +6,7 @@
 #include <optional>
 
 #include "engine/policy/components/all.h"
+#include "engine/policy/components/candidates.h"
 #include "engine/policy/routing_path.h"
 
 namespace expertscope::components {
@@ -107,16 +108,8 @@ class RoutingPathPredictor final : public Predictor {
 
   void add_candidates(const PolicyContext& ctx, int distance, std::vector<Candidate>& out) const {
     const int layer = ctx.layer + distance;
-    const std::size_t begin = out.size(), first = first_of(ctx, layer);
-    for (int e = 0; e < ctx.experts; ++e) {
-      const float probability = expected_[first + static_cast<std::size_t>(e)];
-      if (probability <= 0) continue;
-      out.push_back({.expert = {.layer = static_cast<std::uint16_t>(layer), .expert = static_cast<std::uint16_t>(e)},
-                     .distance = distance,
-                     .probability = probability});
-    }
-    std::stable_sort(out.begin() + static_cast<std::ptrdiff_t>(begin), out.end(),
-                     [](const Candidate& a, const Candidate& b) { return a.probability > b.probability; });
+    const auto experts = static_cast<std::size_t>(ctx.experts);
+    add_likeliest(std::span(expected_).subspan(first_of(ctx, layer), experts), layer, distance, experts, out);
   }
 
   int width_;

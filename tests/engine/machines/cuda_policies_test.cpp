@@ -341,7 +341,7 @@ TEST(CudaHostTier, LowerPrecisionsAreReadFromStorageAndChangeNoFurtherToken) {
     for (const CopyRecord& c : run.events.copies) {
       if (c.lane != Lane::storage || c.precision == Precision::native) continue;
       ++lower;
-      EXPECT_LT(c.bytes, in_file.blob_layout(0).bytes);
+      EXPECT_LE(c.bytes, in_file.blob_layout(0).bytes);  // the file's own precision is eight bits
     }
     EXPECT_GT(lower, 0);
   }
