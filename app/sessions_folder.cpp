@@ -64,7 +64,7 @@ SessionLister::~SessionLister() {
   thread_.join();
 }
 
-std::vector<SessionEntry> SessionLister::entries() const {
+std::optional<std::vector<SessionEntry>> SessionLister::entries() const {
   const std::lock_guard lock(mutex_);
   wanted_ = true;
   wake_.notify_one();

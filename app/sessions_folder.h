@@ -3,6 +3,7 @@
 
 #include <condition_variable>
 #include <mutex>
+#include <optional>
 #include <string>
 #include <thread>
 #include <vector>
@@ -29,7 +30,8 @@ class SessionLister {
   SessionLister(const SessionLister&) = delete;
   SessionLister& operator=(const SessionLister&) = delete;
 
-  std::vector<SessionEntry> entries() const;  // of the last listing; asking keeps the lister awake
+  // Of the last listing, nothing before the first has ended; asking keeps the lister awake.
+  std::optional<std::vector<SessionEntry>> entries() const;
 
  private:
   void run();
@@ -39,7 +41,7 @@ class SessionLister {
   mutable std::condition_variable wake_;
   mutable bool wanted_ = true;
   bool stop_ = false;
-  std::vector<SessionEntry> entries_;
+  std::optional<std::vector<SessionEntry>> entries_;
   std::thread thread_;
 };
 

@@ -137,10 +137,12 @@ void WorkbenchSession::close_file() {
   switched_ = true;
 }
 
-std::vector<SessionSummary> WorkbenchSession::list() const {
+std::optional<std::vector<SessionSummary>> WorkbenchSession::list() const {
+  const std::optional<std::vector<SessionEntry>> entries = lister_.entries();
+  if (!entries) return std::nullopt;
   const std::string live_path = live_ != nullptr ? live_->status().session_path : "";
   std::vector<SessionSummary> summaries;
-  for (const SessionEntry& entry : lister_.entries()) summaries.push_back(summary_of(entry, live_path));
+  for (const SessionEntry& entry : *entries) summaries.push_back(summary_of(entry, live_path));
   // What is being recorded is newest, whatever the time of its file says: SQLite writes beside it.
   std::stable_partition(summaries.begin(), summaries.end(), [](const SessionSummary& s) { return s.recording; });
   return summaries;

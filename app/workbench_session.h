@@ -45,7 +45,7 @@ class WorkbenchSession {
   void close_file();
   bool pump_live();
   bool pump_file();
-  std::vector<SessionSummary> list() const;
+  std::optional<std::vector<SessionSummary>> list() const;
 
   std::unique_ptr<EngineThread> live_;
   SessionLister lister_;

@@ -48,7 +48,7 @@ std::string work_name(WorkKind kind) {
     case WorkKind::wait_placement:
       return "wait for a placement";
     case WorkKind::wait_activation:
-      return "wait for CPU experts";
+      return "wait for the CPU or another GPU";
     case WorkKind::routing_sync:
       return "routing";
     default:

@@ -3,6 +3,7 @@
 
 #include <cstdint>
 #include <functional>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -34,7 +35,7 @@ struct Hooks {
 
   // All are called from the window's thread and answer at once; those that return a string return what went wrong, ""
   // when nothing did.
-  std::function<std::vector<SessionSummary>()> list_sessions;  // called at most once a second
+  std::function<std::optional<std::vector<SessionSummary>>()> list_sessions;  // nothing: the folder is still being read
   std::function<std::string(const std::string& path)> open_session;
   std::function<void()> show_live_run;
   std::function<std::string(const std::string& path, const std::string& name)> rename_session;

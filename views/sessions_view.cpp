@@ -124,8 +124,8 @@ void SessionsView::draw(ViewContext& context, double now_s) {
   const Theme& theme = context.theme;
   if (context.hooks.list_sessions && now_s - listed_at_s_ >= 2) {
     sessions_ = context.hooks.list_sessions();
-    listed_at_s_ = now_s;
-    for (const SessionSummary& session : sessions_)
+    if (sessions_) listed_at_s_ = now_s;
+    for (const SessionSummary& session : sessions_.value_or(std::vector<SessionSummary>()))
       if (!inexact_.contains(session.policy)) inexact_[session.policy] = is_inexact_policy(session.policy);
   }
   if (!error_.empty()) {
@@ -136,7 +136,8 @@ void SessionsView::draw(ViewContext& context, double now_s) {
   }
   if (!context.status.live && context.hooks.has_live_run && context.hooks.show_live_run)
     if (icon_button(theme, "##back", Icon::play, "Back to the live run", 0, true)) context.hooks.show_live_run();
-  if (sessions_.empty()) {
+  if (!sessions_) return;
+  if (sessions_->empty()) {
     empty_state(theme, "No saved sessions", "Every run is recorded to a file and listed here when it has begun.",
                 nullptr);
     return;
@@ -147,10 +148,10 @@ void SessionsView::draw(ViewContext& context, double now_s) {
     ImGui::TableSetupColumn("speed", ImGuiTableColumnFlags_WidthFixed, theme.px(92));
     ImGui::TableSetupColumn("", ImGuiTableColumnFlags_WidthFixed, theme.px(66));
     ImGuiListClipper clipper;
-    clipper.Begin(static_cast<int>(sessions_.size()));
+    clipper.Begin(static_cast<int>(sessions_->size()));
     while (clipper.Step())
       for (int i = clipper.DisplayStart; i < clipper.DisplayEnd; ++i)
-        draw_row(context, sessions_[static_cast<std::size_t>(i)]);
+        draw_row(context, (*sessions_)[static_cast<std::size_t>(i)]);
     ImGui::EndTable();
   }
   draw_editor(context);

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <map>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -19,8 +20,8 @@ class SessionsView {
   void draw_editor(ViewContext&);
   void open(ViewContext&, const SessionSummary&);
 
-  std::vector<SessionSummary> sessions_;
-  std::map<std::string, bool> inexact_;  // by policy
+  std::optional<std::vector<SessionSummary>> sessions_;  // nothing: not listed yet
+  std::map<std::string, bool> inexact_;                  // by policy
   double listed_at_s_ = -1e9;
   std::string error_;  // stays until dismissed
   enum class Edit { none, name, note, trash } edit_ = Edit::none;

@@ -262,10 +262,11 @@ std::vector<LegendEntry> legend_of(const ViewContext& context) {
   const Palette& colors = context.colors();
   const TraceIndex& index = context.index;
   const bool prefetched = index.fates.any();
-  const auto cpu = context.trace.lanes().find({Lane::cpu, 0});
+  const auto has = [&](Lane lane, std::uint8_t device) { return context.trace.lanes().contains({lane, device}); };
+  const bool cpu = has(Lane::cpu, 0), gpus = has(Lane::gpu, 1);
   std::vector<LegendEntry> entries = {{"GPU compute", colors.gpu, Pattern::plain},
                                       {"demand copy", colors.demand, Pattern::plain}};
-  if (cpu != context.trace.lanes().end()) entries.push_back({"CPU expert", colors.cpu, Pattern::plain});
+  if (cpu) entries.push_back({"CPU expert", colors.cpu, Pattern::plain});
   if (!index.inexact.early().empty()) entries.push_back({"early CPU expert", colors.cpu_early, Pattern::outlined});
   if (index.inexact.total().low_precision > 0) entries.push_back({"low precision", colors.demand, Pattern::low});
   if (index.inexact.total().left_out() > 0) entries.push_back({"left out", colors.changed, Pattern::triangle});
@@ -275,6 +276,10 @@ std::vector<LegendEntry> legend_of(const ViewContext& context) {
     entries.push_back({"wasted", colors.prefetch, Pattern::hatched});
   }
   entries.push_back({"exposed wait", colors.demand, Pattern::hatched});
+  if (cpu || gpus) {
+    const char* whom = !gpus ? "wait for the CPU" : !cpu ? "wait for other GPUs" : "wait for CPU, other GPUs";
+    entries.push_back({whom, colors.of(WorkKind::wait_activation), Pattern::hatched});
+  }
   entries.push_back({"routing, policy", colors.host, Pattern::plain});
   entries.push_back({"placement", colors.placement, Pattern::plain});
   return entries;

@@ -1,6 +1,8 @@
 #include "views/token_layout.h"
 
 #include <algorithm>
+#include <iterator>
+#include <utility>
 
 namespace expertscope {
 namespace {
@@ -46,41 +48,64 @@ std::string token_text(const Trace& trace, std::int32_t id) {
   return piece == trace.pieces.end() ? "#" + std::to_string(id) : shown_piece(piece->second);
 }
 
-void TokenLines::start_line(int heading) {
-  first_of_line_.push_back(boxes_.size());
-  headings_.push_back(heading);
-  x_ = 0;
+void TokenLines::Block::add(TokenBox box, float width) {
+  const bool after_break = !boxes.empty() && boxes.back().text.ends_with("↵");
+  if (boxes.empty() || after_break || (x > 0 && x + box.width > width)) {
+    first_of_line.push_back(boxes.size());
+    x = 0;
+  }
+  box.x = x;
+  x += box.width;
+  boxes.push_back(std::move(box));
+}
+
+std::size_t TokenLines::block_of(std::uint32_t prompt) {
+  const auto [known, is_new] = number_.try_emplace(prompt, blocks_.size());
+  if (is_new) blocks_.emplace_back().prompt = static_cast<int>(prompt);
+  return known->second;
 }
 
 void TokenLines::update(const Trace& trace, float width, const TextWidth& width_of) {
-  if (width != width_ || &trace != trace_ || next_ > trace.tokens.size()) {
+  if (width != width_ || &trace != trace_ || places_.size() > trace.tokens.size()) {
     *this = {};
     width_ = width;
     trace_ = &trace;
   }
-  for (; next_ < trace.tokens.size(); ++next_) {
-    const TokenRecord& token = trace.tokens[next_];
-    if (next_ == 0 || token.prompt != trace.tokens[next_ - 1].prompt) {
-      start_line(static_cast<int>(token.prompt));
-      start_line(-1);
-    }
-    std::string text = token_text(trace, token.id);
+  std::size_t first_changed = blocks_.size();
+  for (std::size_t i = places_.size(); i < trace.tokens.size(); ++i) {
+    const std::size_t number = block_of(trace.tokens[i].prompt);
+    Block& block = blocks_[number];
+    std::string text = token_text(trace, trace.tokens[i].id);
     const float text_width = width_of(text);
-    if (x_ > 0 && x_ + text_width > width) start_line(-1);
-    boxes_.push_back({next_, static_cast<std::uint32_t>(first_of_line_.size() - 1), x_, text_width});
-    x_ += text_width;
-    const bool breaks = text.ends_with("↵");
-    texts_.push_back(std::move(text));
-    if (breaks) start_line(-1);
+    block.add({.token = static_cast<std::uint32_t>(i), .width = text_width, .text = std::move(text)}, width);
+    places_.push_back({static_cast<std::uint32_t>(number), static_cast<std::uint32_t>(block.first_of_line.size())});
+    first_changed = std::min(first_changed, number);
   }
+  for (std::size_t b = first_changed; b < blocks_.size(); ++b)
+    blocks_[b].first_line = b == 0 ? 0 : blocks_[b - 1].first_line + blocks_[b - 1].lines();
 }
 
-std::pair<std::size_t, std::size_t> TokenLines::of_line(std::size_t line) const {
-  return {first_of_line_[line], line + 1 < first_of_line_.size() ? first_of_line_[line + 1] : boxes_.size()};
+const TokenLines::Block& TokenLines::at_line(std::size_t line) const {
+  return *std::prev(std::ranges::upper_bound(blocks_, line, {}, &Block::first_line));
+}
+
+std::span<const TokenBox> TokenLines::of_line(std::size_t line) const {
+  const Block& block = at_line(line);
+  if (line == block.first_line) return {};
+  const std::size_t below = line - block.first_line;  // from 1
+  const std::size_t first = block.first_of_line[below - 1];
+  const std::size_t last = below < block.first_of_line.size() ? block.first_of_line[below] : block.boxes.size();
+  return std::span(block.boxes).subspan(first, last - first);
+}
+
+int TokenLines::heading_of(std::size_t line) const {
+  const Block& block = at_line(line);
+  return line == block.first_line ? block.prompt : -1;
 }
 
 std::size_t TokenLines::line_of_token(std::uint32_t token) const {
-  return token < boxes_.size() ? boxes_[token].line : 0;
+  if (token >= places_.size()) return 0;
+  return blocks_[places_[token].block].first_line + places_[token].line;
 }
 
 }  // namespace expertscope

@@ -117,9 +117,7 @@ void TokensView::draw_text(ViewContext& context, float width, float height) {
                                colors.text_faint, heading_text);
         continue;
       }
-      const auto [first, last] = lines_.of_line(index);
-      for (std::size_t i = first; i < last; ++i) {
-        const TokenBox& box = lines_.boxes()[i];
+      for (const TokenBox& box : lines_.of_line(index)) {
         const TokenRecord& token = trace.tokens[box.token];
         const ImVec2 a{at.x + box.x, at.y + 1}, b{at.x + box.x + box.width, at.y + line_height - 1};
         Color ink = colors.text_dim;
@@ -146,7 +144,7 @@ void TokensView::draw_text(ViewContext& context, float width, float height) {
           }
         }
         expertscope::draw_text(list, theme, font, kTextSize,
-                               {a.x, at.y + (line_height - theme.px(kTextSize * 1.25)) / 2}, ink, lines_.text(i));
+                               {a.x, at.y + (line_height - theme.px(kTextSize * 1.25)) / 2}, ink, box.text);
       }
     }
   }

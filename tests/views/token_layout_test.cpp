@@ -1,5 +1,6 @@
 #include "views/token_layout.h"
 
+#include <fmt/format.h>
 #include <gtest/gtest.h>
 
 #include "tests/views/sample_trace.h"
@@ -11,12 +12,30 @@ float ten_a_byte(std::string_view text) {
   return 10.0f * static_cast<float>(text.size());
 }
 
+// One token a box, by line; a heading is the number of its prompt.
+std::vector<std::string> texts_of(const TokenLines& lines) {
+  std::vector<std::string> texts;
+  for (std::size_t line = 0; line < lines.lines(); ++line) {
+    std::string& text = texts.emplace_back();
+    if (lines.heading_of(line) >= 0) text = fmt::format("prompt {}", lines.heading_of(line));
+    for (const TokenBox& box : lines.of_line(line)) text += "[" + box.text + "]";
+  }
+  return texts;
+}
+
 TEST(TokenLayout, BreaksLinesBeforeTheyAreTooLong) {
   const Trace trace = sample::trace();
   TokenLines lines;
   lines.update(trace, 600, ten_a_byte);
-  ASSERT_EQ(lines.boxes().size(), trace.tokens.size());
-  for (const TokenBox& box : lines.boxes()) EXPECT_LE(box.x + box.width, 600);
+  std::size_t boxes = 0;
+  for (std::size_t line = 0; line < lines.lines(); ++line) {
+    for (const TokenBox& box : lines.of_line(line)) {
+      ++boxes;
+      EXPECT_LE(box.x + box.width, 600);
+      EXPECT_EQ(lines.line_of_token(box.token), line);
+    }
+  }
+  EXPECT_EQ(boxes, trace.tokens.size());
 }
 
 TEST(TokenLayout, StartsEveryPromptUnderAHeading) {
@@ -29,6 +48,21 @@ TEST(TokenLayout, StartsEveryPromptUnderAHeading) {
   EXPECT_EQ(headings, (std::vector<int>{0, 1}));
 }
 
+// A batch gives each of its sequences a token in turn.
+TEST(TokenLayout, KeepsEveryPromptsTextTogetherWhenSeveralAreDecodedTogether) {
+  Trace trace;
+  Batch batch;
+  batch.pieces = {{1, "a"}, {2, "b"}, {3, "c"}, {4, "\n"}};
+  for (const auto& [prompt, id] : {std::pair{0, 1}, {1, 2}, {0, 3}, {1, 4}, {0, 1}, {1, 3}, {2, 2}})
+    batch.tokens.push_back({.prompt = static_cast<std::uint32_t>(prompt), .id = id});
+  trace.append(batch);
+  TokenLines lines;
+  lines.update(trace, 600, ten_a_byte);
+  EXPECT_EQ(texts_of(lines),
+            (std::vector<std::string>{"prompt 0", "[a][c][a]", "prompt 1", "[b][↵]", "[c]", "prompt 2", "[b]"}));
+  EXPECT_EQ(lines.line_of_token(5), 4u);
+}
+
 TEST(TokenLayout, GrowsToTheSameLinesAsOneThatWasLaidOutAtOnce) {
   Trace growing;
   TokenLines grown, whole;
@@ -37,12 +71,7 @@ TEST(TokenLayout, GrowsToTheSameLinesAsOneThatWasLaidOutAtOnce) {
     grown.update(growing, 500, ten_a_byte);
   }
   whole.update(growing, 500, ten_a_byte);
-  ASSERT_EQ(grown.lines(), whole.lines());
-  for (std::size_t i = 0; i < whole.boxes().size(); ++i) {
-    EXPECT_EQ(grown.boxes()[i].line, whole.boxes()[i].line);
-    EXPECT_EQ(grown.boxes()[i].x, whole.boxes()[i].x);
-  }
-  EXPECT_EQ(whole.line_of_token(whole.boxes()[100].token), whole.boxes()[100].line);
+  EXPECT_EQ(texts_of(grown), texts_of(whole));
 }
 
 TEST(TokenLayout, ShowsLineBreaksTabsAndBrokenTextAsSigns) {
