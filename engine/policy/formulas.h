@@ -61,12 +61,19 @@ std::array<float, kMaxPicks> scores_before(const RouteRecord&);
 struct HobbitWeights {
   double recent = 0.25, frequent = 0.25, high_precision = 0.25, distance = 0.25;
 };
-// HOBBIT, Eq. 3. `last_token`, `uses` and `high_uses` count within the sequence, which has `tokens` tokens.
-inline double hobbit_priority(const HobbitWeights& w, double last_token, double uses, double high_uses, double tokens,
-                              int layer, int current, int layers) {
-  const double t = std::max(tokens, 1.0);
-  const double distance = 1 - static_cast<double>(layer_distance(layer, current, layers)) / layers;
-  return (w.recent * last_token + w.frequent * uses + w.high_precision * high_uses) / t + w.distance * distance;
+// HOBBIT, Eq. 3, in three parts, of which the first two are the same for many experts: the weights for a sequence of so
+// many tokens, what an expert has of its layer, and the priority. `last_token`, `uses` and `high_uses` count within the
+// sequence.
+inline HobbitWeights hobbit_per_token(HobbitWeights w, double tokens) {
+  for (double* share : {&w.recent, &w.frequent, &w.high_precision}) *share /= std::max(tokens, 1.0);
+  return w;
+}
+inline double hobbit_nearness(const HobbitWeights& w, int layer, int current, int layers) {
+  return w.distance * (1 - static_cast<double>(layer_distance(layer, current, layers)) / layers);
+}
+inline double hobbit_priority(const HobbitWeights& per_token, double last_token, double uses, double high_uses,
+                              double nearness) {
+  return per_token.recent * last_token + per_token.frequent * uses + per_token.high_precision * high_uses + nearness;
 }
 // MoE-APEX's successor of it. `bit_ratio`: bits of the low precision for one of the high.
 double lcu_priority(double high_uses, double low_uses, double bit_ratio, double tokens, bool used_in_last_pass,

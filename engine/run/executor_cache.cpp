@@ -342,7 +342,7 @@ void Executor::look_for_victims(const ExpertCache& cache, ExpertId incoming) {
   scores_.resize(pool.size());
   policy_->evictor->keep_scores(context_, pool, scores_);
   Victims& victims = victims_in(cache, incoming);
-  victims.begin(plans_);
+  victims.begin(plans_, scores_);
   for (std::size_t i = 0; i < pool.size(); ++i) {
     if (victims.leaves_out(scores_[i])) continue;
     const ExpertId id = pool[i];

@@ -4,24 +4,49 @@
 
 namespace expertscope {
 
-void Victims::begin(std::uint64_t plan) {
+void Victims::begin(std::uint64_t plan, std::span<const double> scores) {
+  const double low = begun(plan) ? kNoLimit : low_score(scores);
   plan_ = plan;
-  left_some_out_ = false;
-  limit_ = kNoLimit;
+  left_some_out_ = low < kNoLimit;
   kept_.clear();
+  constexpr std::uint64_t kNewest = std::numeric_limits<std::uint64_t>::max();
+  const bool all = low == kNoLimit;
+  set_edge(
+      {.held = all ? std::numeric_limits<int>::max() : 0, .score = low, .last_use = kNewest, .id = {kNone16, kNone16}});
+}
+
+void Victims::set_edge(const Victim& edge) {
+  edge_ = edge;
+  limit_ = edge.held == 0 ? edge.score : kNoLimit;
+}
+
+// A score that as many as are kept do not exceed, and not many more: one in each of the groups with the lowest minima.
+double Victims::low_score(std::span<const double> scores) {
+  constexpr std::size_t kGroup = 8;
+  const std::size_t groups = scores.size() / kGroup;
+  if (groups < 2 * kMostKept) return kNoLimit;
+  minima_.assign(scores.begin(), scores.begin() + static_cast<std::ptrdiff_t>(groups));
+  for (std::size_t i = 1; i < kGroup; ++i) {
+    const std::span<const double> others = scores.subspan(i * groups, groups);
+    for (std::size_t g = 0; g < groups; ++g) minima_[g] = others[g] < minima_[g] ? others[g] : minima_[g];
+  }
+  const auto last = minima_.begin() + (kMostKept - 1);
+  std::nth_element(minima_.begin(), last, minima_.end());
+  return *last;
 }
 
 void Victims::keep(const Victim& v) {
   const auto place = std::ranges::find_if(kept_, [&](const Victim& k) { return k < v; });
   if (kept_.size() < kMostKept) {
     kept_.insert(place, v);
-  } else {  // the last to leave makes room
+    return;
+  }
+  left_some_out_ = true;
+  if (place != kept_.begin()) {  // the last to leave makes room
     std::move(kept_.begin() + 1, place, kept_.begin());
     *(place - 1) = v;
-    left_some_out_ = true;
   }
-  const bool full = left_some_out_ || kept_.size() == kMostKept;
-  limit_ = full && kept_.front().held == 0 ? kept_.front().score : kNoLimit;
+  set_edge(kept_.front());
 }
 
 }  // namespace expertscope

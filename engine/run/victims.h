@@ -4,6 +4,7 @@
 
 #include <cstdint>
 #include <limits>
+#include <span>
 #include <vector>
 
 #include "engine/ids.h"
@@ -26,19 +27,15 @@ struct Victim {
 
 class Victims {
  public:
-  // For plan number `plan` nothing is kept yet.
-  void begin(std::uint64_t plan);
+  // Nothing is kept yet of a pool with these scores. At the first look for a plan those far above the lowest are left
+  // out at once; at the next ones, which come when these few did not do, none.
+  void begin(std::uint64_t plan, std::span<const double> scores);
   bool begun(std::uint64_t plan) const { return plan_ == plan; }
 
-  // Whether an expert with that score leaves after all that are kept, held or not; then it is left out.
-  bool leaves_out(double score) {
-    if (score <= limit_) return false;
-    left_some_out_ = true;
-    return true;
-  }
+  // Whether an expert with that score leaves after all that are kept, held or not: it need not be offered.
+  bool leaves_out(double score) const { return score > limit_; }
   void offer(const Victim& v) {
-    const bool last = kept_.empty() || kept_.front() < v;
-    if (last && (left_some_out_ || kept_.size() == kMostKept)) {
+    if (edge_ < v) {
       left_some_out_ = true;
     } else {
       keep(v);
@@ -49,21 +46,25 @@ class Victims {
   Victim take_first() {
     const Victim first = kept_.back();
     kept_.pop_back();
-    if (kept_.empty()) limit_ = kNoLimit;
     return first;
   }
-  // Some that were offered are not kept: when it is empty, the pool must be looked through again.
+  // Some may not be kept: when it is empty, the pool must be looked through again.
   bool left_some_out() const { return left_some_out_; }
 
  private:
   static constexpr std::size_t kMostKept = 16;  // more than most layers evict
   static constexpr double kNoLimit = std::numeric_limits<double>::infinity();
+
   void keep(const Victim&);
+  void set_edge(const Victim&);
+  double low_score(std::span<const double> scores);
 
   std::uint64_t plan_ = 0;
-  bool left_some_out_ = false;  // each of them leaves later than all that are kept
-  double limit_ = kNoLimit;     // whose score is above it need not be offered
+  bool left_some_out_ = false;
+  Victim edge_;                 // who leaves later than this one is left out
+  double limit_ = kNoLimit;     // whose score is above it leaves later, held or not
   std::vector<Victim> kept_;    // who leaves first comes last
+  std::vector<double> minima_;  // of groups of scores
 };
 
 }  // namespace expertscope

@@ -22,8 +22,8 @@ TEST(Formulas, HobbitPriorityEvictsTheBusierButJustPassedExpert) {
   const Json& g = golden()["hobbit_eq3"];
   std::vector<double> found;
   for (const Json& c : g["cases"]) {
-    found.push_back(
-        hobbit_priority({}, c["last"], c["uses"], c["high"], g["tokens"], c["layer"], g["current"], g["layers"]));
+    found.push_back(hobbit_priority(hobbit_per_token({}, g["tokens"]), c["last"], c["uses"], c["high"],
+                                    hobbit_nearness({}, c["layer"], g["current"], g["layers"])));
     EXPECT_DOUBLE_EQ(found.back(), c["priority"].get<double>());
   }
   EXPECT_LT(found[1], found[0]);

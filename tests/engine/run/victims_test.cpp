@@ -23,7 +23,9 @@ std::vector<Victim> pool_of(std::size_t experts, unsigned seed) {
 }
 
 void look_through(Victims& victims, const std::vector<Victim>& pool) {
-  victims.begin(1);
+  std::vector<double> scores;
+  for (const Victim& v : pool) scores.push_back(v.score);
+  victims.begin(1, scores);
   for (const Victim& v : pool) {
     if (!victims.leaves_out(v.score)) victims.offer(v);
   }
@@ -31,7 +33,7 @@ void look_through(Victims& victims, const std::vector<Victim>& pool) {
 
 TEST(Victims, LeaveInTheOrderOfHoldScoreAgeAndNumberHoweverManyAreAskedFor) {
   for (unsigned seed = 0; seed < 20; ++seed) {
-    std::vector<Victim> pool = pool_of(1 + seed * 13, seed), expected = pool;
+    std::vector<Victim> pool = pool_of(1 + seed * 43, seed), expected = pool;
     std::ranges::sort(expected, [](const Victim& a, const Victim& b) { return a < b; });
     Victims victims;
     look_through(victims, pool);
@@ -39,6 +41,7 @@ TEST(Victims, LeaveInTheOrderOfHoldScoreAgeAndNumberHoweverManyAreAskedFor) {
       if (victims.empty()) {
         ASSERT_TRUE(victims.left_some_out());
         look_through(victims, pool);
+        ASSERT_FALSE(victims.empty());
       }
       const Victim first = victims.take_first();
       ASSERT_EQ(first.id, next.id) << "seed " << seed;
@@ -51,11 +54,11 @@ TEST(Victims, LeaveInTheOrderOfHoldScoreAgeAndNumberHoweverManyAreAskedFor) {
 // As when a demand's own turn is over, or when something comes to be held for a later layer.
 TEST(Victims, TakeTheirPlaceWhenTheyAreOfferedLater) {
   for (unsigned seed = 0; seed < 20; ++seed) {
-    const std::vector<Victim> all = pool_of(200, seed);
-    std::vector<Victim> pool(all.begin(), all.begin() + 150), gone;
+    const std::vector<Victim> all = pool_of(600, seed);
+    std::vector<Victim> pool(all.begin(), all.begin() + 450);
     Victims victims;
     look_through(victims, pool);
-    for (std::size_t late = 150; late < all.size(); ++late) {
+    for (std::size_t late = 450; late < all.size(); ++late) {
       victims.offer(all[late]);
       pool.push_back(all[late]);
       if (victims.empty()) look_through(victims, pool);
