@@ -1,6 +1,7 @@
 #include "engine/run/victims.h"
 
 #include <algorithm>
+#include <array>
 
 namespace expertscope {
 
@@ -22,16 +23,14 @@ void Victims::set_edge(const Victim& edge) {
 
 // A score that as many as are kept do not exceed, and not many more: one in each of the groups with the lowest minima.
 double Victims::low_score(std::span<const double> scores) {
-  constexpr std::size_t kGroup = 8;
-  const std::size_t groups = scores.size() / kGroup;
-  if (groups < 2 * kMostKept) return kNoLimit;
-  minima_.assign(scores.begin(), scores.begin() + static_cast<std::ptrdiff_t>(groups));
-  for (std::size_t i = 1; i < kGroup; ++i) {
-    const std::span<const double> others = scores.subspan(i * groups, groups);
-    for (std::size_t g = 0; g < groups; ++g) minima_[g] = others[g] < minima_[g] ? others[g] : minima_[g];
+  std::array<double, 40> minima{};  // of groups of every 40th
+  if (scores.size() < 8 * minima.size()) return kNoLimit;
+  std::ranges::copy(scores.first(minima.size()), minima.begin());
+  for (std::span<const double> rest = scores; rest.size() >= minima.size(); rest = rest.subspan(minima.size())) {
+    for (std::size_t g = 0; g < minima.size(); ++g) minima[g] = rest[g] < minima[g] ? rest[g] : minima[g];
   }
-  const auto last = minima_.begin() + (kMostKept - 1);
-  std::nth_element(minima_.begin(), last, minima_.end());
+  const auto last = minima.begin() + (kMostKept - 1);
+  std::nth_element(minima.begin(), last, minima.end());
   return *last;
 }
 

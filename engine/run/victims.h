@@ -57,14 +57,13 @@ class Victims {
 
   void keep(const Victim&);
   void set_edge(const Victim&);
-  double low_score(std::span<const double> scores);
+  static double low_score(std::span<const double> scores);
 
   std::uint64_t plan_ = 0;
   bool left_some_out_ = false;
-  Victim edge_;                 // who leaves later than this one is left out
-  double limit_ = kNoLimit;     // whose score is above it leaves later, held or not
-  std::vector<Victim> kept_;    // who leaves first comes last
-  std::vector<double> minima_;  // of groups of scores
+  Victim edge_;               // who leaves later than this one is left out
+  double limit_ = kNoLimit;   // whose score is above it leaves later, held or not
+  std::vector<Victim> kept_;  // who leaves first comes last
 };
 
 }  // namespace expertscope
