@@ -128,8 +128,9 @@ TEST(SessionWriter, LosesNoMoreThanTheLastMomentsWhenTheProcessIsKilled) {
     std::uint32_t steps;
   } said{};
   std::vector<Said> all;
+  // A sanitizer's run is slow: it goes on until there is something to lose.
   const auto begin = std::chrono::steady_clock::now();
-  while (std::chrono::steady_clock::now() - begin < std::chrono::milliseconds(700) &&
+  while ((std::chrono::steady_clock::now() - begin < std::chrono::milliseconds(700) || all.size() < 100) &&
          read(progress[0], &said, sizeof said) == sizeof said) {
     all.push_back(said);
   }
@@ -145,7 +146,7 @@ TEST(SessionWriter, LosesNoMoreThanTheLastMomentsWhenTheProcessIsKilled) {
   for (const Said& s : all) {
     if (s.at < killed - std::chrono::milliseconds(100)) due = s.steps;
   }
-  EXPECT_GT(due, 5u) << "too slow a run to lose anything";
+  EXPECT_GT(due, 50u);
   EXPECT_GE(stored, due);
 }
 
