@@ -15,6 +15,7 @@
 #include "engine/machines/lane_simulation.h"
 #include "engine/machines/layer_routing.h"
 #include "engine/machines/operation_costs.h"
+#include "engine/machines/version_index.h"
 #include "engine/model/expert_versions.h"
 #include "engine/model/model.h"
 
@@ -197,10 +198,7 @@ class EmulatedMachine final : public Machine, private LaneEvents {
   Ticket queue_rows(LaneOp op, std::uint8_t device, Ticket after);
   Ticket send_between(std::uint8_t from, std::uint8_t to, std::size_t rows, Ticket after);
   Ticket in_host_memory(ExpertId id, Precision precision, CopyReason reason);
-  Ticket& arrived(ExpertId id, Precision p) {
-    return arrived_[static_cast<std::size_t>((static_cast<int>(p) * shape_.layers + id.layer) * shape_.experts +
-                                             id.expert)];
-  }
+  Ticket& arrived(ExpertId id, Precision p) { return arrived_[version_index(id, p, shape_.layers, shape_.experts)]; }
   Ticket queue_cpu_expert(const Demand& demand, Precision precision, bool early);
   void wait_and_sync(Ticket t);
   void spend_on_host(WorkKind kind, TimeNs ns);

@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "engine/ids.h"
+#include "engine/machines/version_index.h"
 
 namespace expertscope {
 
@@ -19,9 +20,7 @@ class HostTier {
   bool use(ExpertId, Precision);
 
  private:
-  std::size_t index(ExpertId id, Precision p) const {
-    return static_cast<std::size_t>((static_cast<int>(p) * layers_ + id.layer) * experts_ + id.expert);
-  }
+  std::size_t index(ExpertId id, Precision p) const { return version_index(id, p, layers_, experts_); }
 
   int layers_, experts_;
   std::size_t room_, held_ = 0;

@@ -4,6 +4,7 @@
 #include <utility>
 
 #include "engine/assert.h"
+#include "engine/machines/version_index.h"
 
 namespace expertscope {
 
@@ -30,7 +31,7 @@ StorageTier::~StorageTier() {
 }
 
 StorageTier::Place& StorageTier::place_of(ExpertId id, Precision p) {
-  return place_of_[static_cast<std::size_t>((static_cast<int>(p) * layers_ + id.layer) * experts_ + id.expert)];
+  return place_of_[version_index(id, p, layers_, experts_)];
 }
 
 std::vector<StorageTier::Read> StorageTier::begin_full() {
