@@ -26,7 +26,7 @@ enum class RunMode : std::uint8_t {
 struct RunPlan {
   std::shared_ptr<const Model> model;
   bool demo_model = false;
-  std::optional<std::int64_t> host_bytes;  // for experts, on an emulated machine; none: all are in host memory
+  std::optional<std::int64_t> host_bytes;  // for experts; none: all are in host memory
   bool cuda = false;                       // on the CUDA device; else emulated, with:
   MachineProfile profile;
   std::optional<MachineProfile> calibrated;  // on CUDA: of this GPU and so many threads, where it was measured

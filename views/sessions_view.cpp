@@ -124,9 +124,11 @@ void SessionsView::draw(ViewContext& context, double now_s) {
   const Theme& theme = context.theme;
   if (context.hooks.list_sessions && now_s - listed_at_s_ >= 2) {
     sessions_ = context.hooks.list_sessions();
-    if (sessions_) listed_at_s_ = now_s;
-    for (const SessionSummary& session : sessions_.value_or(std::vector<SessionSummary>()))
-      if (!inexact_.contains(session.policy)) inexact_[session.policy] = is_inexact_policy(session.policy);
+    if (sessions_) {
+      listed_at_s_ = now_s;
+      for (const SessionSummary& session : *sessions_)
+        if (!inexact_.contains(session.policy)) inexact_[session.policy] = is_inexact_policy(session.policy);
+    }
   }
   if (!error_.empty()) {
     ImGui::PushStyleColor(ImGuiCol_Text, context.colors().loss);
